@@ -1,0 +1,116 @@
+"""The messages between a node and the server, apart from the outcome."""
+
+from __future__ import annotations
+
+from tasks.limits import Limits
+from tasks.model import Record
+from tasks.spec import TaskSpec
+from tasks.states import Phase
+
+
+class StagedFile(Record):
+    """A file to put into the workspace: ``path`` is relative to the task folder, the content is the blob ``sha256``."""
+
+    path: str
+    sha256: str
+    size: int
+    executable: bool = False
+
+
+class Order(Record):
+    """All that a node is told of an attempt when it takes it up; ``token`` must come with every later word about it.
+
+    ``limits`` are the effective ones (min of task, user, server, node). ``inline`` holds small blobs as base64 by sha256.
+    """
+
+    attempt: str
+    task: str
+    number: int
+    token: str
+    spec: TaskSpec
+    limits: Limits
+    not_enforced: tuple[str, ...] = ()
+    files: tuple[StagedFile, ...] = ()
+    inline: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+
+
+class Capacity(Record):
+    """What a node offers to all its attempts together."""
+
+    cpus: float
+    memory: int
+    swap: int = 0
+    pids: int = 32768
+    storage: int = 0
+    gpus: int = 0
+    gpu_memory: int = 0
+    slots: int = 1
+
+
+class Facts(Record):
+    """What a node says of itself when it joins.
+
+    ``enforces`` names the limits that it can hold a task to; ``runtimes`` the kinds of runtime that it offers.
+    """
+
+    tags: tuple[str, ...] = ()
+    capacity: Capacity
+    enforces: tuple[str, ...] = ()
+    runtimes: tuple[str, ...] = ("docker",)
+    version: str = ""
+    details: dict[str, str] = {}
+
+
+class Hello(Record):
+    """A node joins: ``session`` is new at every start of the agent, so that two agents with one name are told apart.
+
+    ``adopted`` names the attempts whose containers the agent found and would like to go on with.
+    """
+
+    session: str
+    facts: Facts
+    adopted: tuple[str, ...] = ()
+
+
+class Welcome(Record):
+    """The server's answer: what the node needs to know to work. ``drop`` names attempts of ``adopted`` that are no longer its own."""
+
+    node: str
+    broker_url: str
+    queue: str
+    lease_seconds: float
+    heartbeat_seconds: float
+    drop: tuple[str, ...] = ()
+
+
+class AttemptPulse(Record):
+    """One running attempt in a heartbeat."""
+
+    attempt: str
+    token: str
+    phase: Phase
+
+
+class Heartbeat(Record):
+    """A node says that it lives and which attempts it holds; this renews their leases."""
+
+    session: str
+    attempts: tuple[AttemptPulse, ...] = ()
+    ready: bool = True
+    not_ready_reason: str = ""
+
+
+class CancelOrder(Record):
+    """The server wants an attempt ended."""
+
+    attempt: str
+    reason: str
+
+
+class HeartbeatReply(Record):
+    """``cancel``: end these, report the outcome. ``stale``: end these, report nothing. ``hello``: say hello again (the server forgot you)."""
+
+    cancel: tuple[CancelOrder, ...] = ()
+    stale: tuple[str, ...] = ()
+    hello: bool = False
