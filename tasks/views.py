@@ -1,0 +1,142 @@
+"""What the API shows of tasks, attempts, nodes and events: read by the Python client, the command line and the pages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from tasks.model import Record
+from tasks.outcome import OutputFile, PhaseTimes, Usage
+from tasks.states import AttemptState, Phase, TaskState
+
+
+class TaskView(Record):
+    """One task as its owner sees it. ``verdict``, ``verdict_class``, ``reason`` are empty until it is final.
+
+    ``attempt`` and ``node`` are those of the newest attempt, ``phase`` is set while it runs; times are UTC.
+    """
+
+    id: str
+    name: str
+    owner: str
+    state: TaskState
+    image: str
+    args: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    priority: int = 0
+    verdict: str = ""
+    verdict_class: str = ""
+    reason: str = ""
+    advice: str = ""
+    exit_code: int | None = None
+    attempt: str = ""
+    attempts: int = 0
+    node: str = ""
+    phase: Phase | None = None
+    cancel_requested: bool = False
+    created_at: datetime
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class TaskPage(Record):
+    """A page of a list, newest first; ``next`` is the cursor of the following page, empty at the end."""
+
+    items: tuple[TaskView, ...]
+    next: str = ""
+
+
+class AttemptView(Record):
+    """One attempt of a task, with the reason it ended."""
+
+    id: str
+    number: int
+    node: str
+    state: AttemptState
+    phase: Phase | None = None
+    verdict: str = ""
+    verdict_class: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    image_digest: str = ""
+    assigned_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    usage: Usage | None = None
+    phases: PhaseTimes | None = None
+    files: tuple[OutputFile, ...] = ()
+
+
+class EventView(Record):
+    """One line of a task's timeline; ``number`` grows over all events of the grid."""
+
+    number: int
+    task: str
+    at: datetime
+    kind: str
+    data: dict[str, str | int | float | bool | None] = {}
+
+
+class NodeStatus(Record):
+    """A node as the pages and ``grid nodes`` show it; amounts are used and offered."""
+
+    name: str
+    online: bool
+    ready: bool
+    not_ready_reason: str = ""
+    drained: bool = False
+    tags: tuple[str, ...] = ()
+    cpus: float
+    cpus_used: float
+    memory: int
+    memory_used: int
+    slots: int
+    running: int
+    last_seen: datetime | None = None
+    version: str = ""
+    enforces: tuple[str, ...] = ()
+    details: dict[str, str] = {}
+
+
+class NodeReasons(Record):
+    """Why a task does not start on one node now; no reasons and ``fits_now`` means that it may start at any moment."""
+
+    node: str
+    fits_now: bool
+    fits_ever: bool
+    reasons: tuple[str, ...] = ()
+
+
+class ExplainView(Record):
+    """Why a task is where it is: a summary in words and, while it is queued, its position and the reasons of each node."""
+
+    task: str
+    state: TaskState
+    summary: str
+    position: int | None = None
+    queued: int | None = None
+    can_ever_run: bool = True
+    nodes: tuple[NodeReasons, ...] = ()
+
+
+class SubmitBody(Record):
+    """The body of a submit. ``spec`` is a task JSON whose files are references or content; ``blobs`` holds small contents as base64 by sha256.
+
+    ``name`` is the default name (the folder's), used when the spec has none.
+    """
+
+    spec: dict[str, object]
+    blobs: dict[str, str] = {}
+    name: str = ""
+
+
+class Problem(Record):
+    """An error answer (RFC 9457, ``application/problem+json``); ``faults`` lists what is wrong with a task description."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = ""
+    faults: tuple[dict[str, str], ...] = Field(default=())
