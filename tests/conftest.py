@@ -1,0 +1,23 @@
+"""What every test may rely on: a missing part of the machine skips a test at home and fails it in CI."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.needs import missing
+
+needs = pytest.mark.needs
+"""``@needs("docker", "gcc")``: the test cannot run without these parts of the machine (see ``tests.support.needs``)."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose needs are not met; in CI (``CI=true``) nothing may be missing, so there it fails."""
+    wanted = [part for marker in item.iter_markers("needs") for part in marker.args]
+    reasons = "; ".join(filter(None, map(missing, wanted)))
+    if not reasons:
+        return
+    if os.environ.get("CI", "").lower() in {"true", "1"}:
+        pytest.fail(f"CI must have every part: {reasons}", pytrace=False)
+    pytest.skip(reasons)

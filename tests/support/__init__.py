@@ -1,0 +1,1 @@
+"""What several suites share: needs of the machine, images, helper programs."""

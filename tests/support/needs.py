@@ -1,0 +1,38 @@
+"""Which parts of the machine a test cannot do without, and how to find out whether they are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+
+
+def _answers(*command: str) -> bool:
+    """True when the command exists and ends with status 0 within ten seconds."""
+    if shutil.which(command[0]) is None:
+        return False
+    try:
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+PARTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "docker": (lambda: _answers("docker", "info"), "no Docker Engine answers; scripts/test starts one"),
+    "busybox": (
+        lambda: _answers("docker", "image", "inspect", "busybox:local"),
+        "no image busybox:local; scripts/test makes it",
+    ),
+    "gcc": (lambda: _answers("gcc", "--version"), "no C compiler; install gcc and libc6-dev"),
+    "root": (lambda: os.geteuid() == 0, "only root may do this"),
+}
+
+
+@cache
+def missing(part: str) -> str:
+    """Why the part is not there, or an empty string when it is. Raises KeyError for a part that nobody described."""
+    there, why_not = PARTS[part]
+    return "" if there() else f"{part}: {why_not}"

@@ -1,0 +1,1 @@
+"""Tests of the whole grid: real server, broker, nodes and containers."""
