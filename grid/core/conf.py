@@ -1,0 +1,119 @@
+"""The settings of the server: read once from ``GRID_*`` variables, typed, unknown ones refused.
+
+Every value can come from a file: ``GRID_SECRET_KEY_FILE=/run/secrets/key`` gives ``secret_key``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from django.conf import settings
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "GRID_"
+# Variables of the client and of the supervisor that may stand in the same environment.
+FOREIGN = frozenset({"GRID_SERVER", "GRID_TOKEN", "GRID_CONFIG"})
+
+
+class SettingsError(ValueError):
+    """A GRID_ variable is unknown or has a value of the wrong kind; the text says which and how to mend it."""
+
+
+class GridSettings(BaseModel):
+    """What an operator can set. Sizes and times in the defaults' units are bytes and seconds.
+
+    ``default_limits`` are taken for what a task leaves open, ``max_limits`` cap what it asks; both are JSON objects with
+    the keys and units of a task's ``limits``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dir: Path = Path(".grid")
+    database_url: str = ""
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    secret_key: str = ""
+    debug: bool = False
+    allowed_hosts: str = "localhost,127.0.0.1,[::1]"
+    public_url: str = "http://127.0.0.1:8080"
+    flower_url: str = ""
+    node_broker_url: str = Field(default="", description="Address of the broker as nodes see it; empty: broker_url.")
+
+    lease_seconds: float = Field(default=30.0, gt=0)
+    heartbeat_seconds: float = Field(default=0.0, ge=0, description="0: a third of the lease.")
+    tick_seconds: float = Field(default=1.0, gt=0)
+    resend_seconds: float = Field(default=3.0, gt=0, description="An order not taken up is sent again after this.")
+    staging_seconds: float = Field(default=1800.0, gt=0)
+    upload_seconds: float = Field(default=1800.0, gt=0)
+    run_grace_seconds: float = Field(default=30.0, gt=0)
+    cancel_grace_seconds: float = Field(default=30.0, gt=0)
+    patience_seconds: float = Field(default=60.0, ge=0)
+    max_lost_attempts: int = Field(default=3, ge=1)
+
+    allow_network: bool = False
+    default_limits: Limits = Limits(
+        memory=512 * 1024**2, swap=0, cpus=1, pids=256, time=3600, storage=1024**3, files=100_000, output=64 * 1024**2
+    )
+    max_limits: Limits = Limits()
+    max_blob_bytes: int = Field(default=16 * 1024**3, gt=0)
+
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between two heartbeats of a node."""
+        return self.heartbeat_seconds or self.lease_seconds / 3
+
+    @property
+    def broker_for_nodes(self) -> str:
+        """The broker's address as nodes reach it."""
+        return self.node_broker_url or self.broker_url
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings; raises SettingsError that names every variable at fault."""
+        found = dict(_variables(environ))
+        unknown = sorted(set(found) - set(cls.model_fields))
+        if unknown:
+            raise SettingsError("; ".join(_unknown(name, cls) for name in unknown))
+        try:
+            return cls.model_validate({name: _parsed(cls, name, text) for name, text in found.items()})
+        except ValueError as error:
+            raise SettingsError(f"a {PREFIX} variable has a wrong value: {error}") from error
+
+
+def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, text in environ.items():
+        if not name.startswith(PREFIX) or name in FOREIGN or name.removesuffix("_FILE") in FOREIGN:
+            continue
+        key = name.removeprefix(PREFIX).lower()
+        if key.endswith("_file") and key not in GridSettings.model_fields:
+            yield key.removesuffix("_file"), Path(text).read_text().strip()
+        else:
+            yield key, text
+
+
+def _parsed(cls: type[GridSettings], name: str, text: str) -> object:
+    if cls.model_fields[name].annotation is Limits:
+        return Limits.model_validate_json(text)
+    return text
+
+
+def _unknown(name: str, cls: type[GridSettings]) -> str:
+    near = difflib.get_close_matches(name, cls.model_fields, n=1)
+    hint = f'; did you mean "{PREFIX}{near[0].upper()}"?' if near else ""
+    return f'"{PREFIX}{name.upper()}" is not a setting{hint}'
+
+
+def conf() -> GridSettings:
+    """The settings of this process."""
+    found = settings.GRID
+    if not isinstance(found, GridSettings):
+        raise TypeError("settings.GRID has to be a GridSettings")
+    return found
