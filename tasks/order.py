@@ -51,13 +51,16 @@ class Capacity(Record):
 class Facts(Record):
     """What a node says of itself when it joins.
 
-    ``enforces`` names the limits that it can hold a task to; ``runtimes`` the kinds of runtime that it offers.
+    ``enforces`` names the limits that it can hold a task to; ``runtimes`` the kinds of runtime that it offers. ``images``
+    are references of images that are there (at most 500), ``registry`` is True when missing ones can be pulled.
     """
 
     tags: tuple[str, ...] = ()
     capacity: Capacity
     enforces: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ("docker",)
+    images: tuple[str, ...] = ()
+    registry: bool = True
     version: str = ""
     details: dict[str, str] = {}
 
@@ -93,12 +96,13 @@ class AttemptPulse(Record):
 
 
 class Heartbeat(Record):
-    """A node says that it lives and which attempts it holds; this renews their leases."""
+    """A node says that it lives and which attempts it holds; this renews their leases. ``images`` is None when unchanged."""
 
     session: str
     attempts: tuple[AttemptPulse, ...] = ()
     ready: bool = True
     not_ready_reason: str = ""
+    images: tuple[str, ...] | None = None
 
 
 class CancelOrder(Record):
