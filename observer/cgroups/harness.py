@@ -1,0 +1,98 @@
+"""Telling a container engine's own share apart from the task's.
+
+The engine enters the group before the task does: ``runc init`` sets the container up inside it, waits for "start", and
+becomes the task (or docker-init) by ``exec``. Measured on Docker 20.10, runc 1.1: 22 ms of CPU, 4.2 MB and 6 threads,
+for a task ``uname`` that itself needs 0.3 ms. So as long as every process of the group is the engine's, all that was
+counted is the engine's: the last such reading is the baseline, and is taken off for good once another process is seen.
+
+What remains in the figures: what the engine does between the last reading and ``exec`` (so read every 5 ms or so until
+``started``) and docker-init where it is used: 1-3 ms of CPU together, and one process. Peaks cannot be taken off: the
+kernel's peak is the task's once it is well over the engine's (then too high by what the engine left, some 0.3 MB);
+until then the highest reading since the start stands for it, which can miss a short peak below 5 MB or 8 processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from observer.cgroups.files import read
+from observer.cgroups.usage import GroupUsage
+
+_ENGINES = ("runc", "crun", "youki")
+# A task may take an engine's name; these bounds are all that it can hide by that.
+_MOST_CPU_SECONDS = 1.0
+_MOST_MEMORY_BYTES = 64 << 20
+# The engine's own peaks can still rise by so much after the last reading before exec.
+_SLACK_MEMORY_BYTES = 1 << 20
+_SLACK_PIDS = 2
+
+
+class Harness:
+    """Knows which part of a group's counters is the engine's; ``started`` when the task's own program has begun."""
+
+    def __init__(self, *, started: bool = False) -> None:
+        self.started = started
+        self._baseline = GroupUsage()
+        self._memory_seen: int | None = None
+        self._pids_seen: int | None = None
+        self._settled = started
+
+    def remove(self, raw: GroupUsage, processes: Iterable[int]) -> GroupUsage:
+        """The task's part of ``raw``; ``processes`` (unused once started) must be listed after ``raw`` was read."""
+        if not self.started:
+            listed = list(processes)
+            names = [name for name in map(_name, listed) if name]
+            if names and _plausible(raw) and all(name.startswith(_ENGINES) for name in names):
+                self._baseline = raw
+                return GroupUsage()
+            if (listed and not names) or not (listed or raw.cpu_seconds):  # in between, or nobody has entered yet
+                return GroupUsage()
+            self.started = True
+        return self._subtract(raw)
+
+    def _subtract(self, raw: GroupUsage) -> GroupUsage:
+        base = self._baseline
+        # The memory of the engine's program is given back some milliseconds after exec: the first reading still has it.
+        if self._settled or raw.pids == 0:
+            self._memory_seen = _larger(self._memory_seen, raw.memory_bytes)
+        self._settled = True
+        self._pids_seen = _larger(self._pids_seen or 1, raw.pids)
+        cpu = max(raw.cpu_seconds - base.cpu_seconds, 0.0)
+        cpu_user = min(max(raw.cpu_user_seconds - base.cpu_user_seconds, 0.0), cpu)
+        return replace(
+            raw,
+            cpu_seconds=cpu,
+            cpu_user_seconds=cpu_user,
+            cpu_system_seconds=cpu - cpu_user,
+            memory_peak_bytes=_peak(
+                raw.memory_peak_bytes, base.memory_peak_bytes, self._memory_seen, _SLACK_MEMORY_BYTES
+            ),
+            pids_peak=_peak(raw.pids_peak, base.pids_peak, self._pids_seen, _SLACK_PIDS),
+            io_read_bytes=_less(raw.io_read_bytes, base.io_read_bytes),
+            io_write_bytes=_less(raw.io_write_bytes, base.io_write_bytes),
+        )
+
+
+def _plausible(raw: GroupUsage) -> bool:
+    return raw.cpu_seconds <= _MOST_CPU_SECONDS and (raw.memory_peak_bytes or 0) <= _MOST_MEMORY_BYTES
+
+
+def _name(pid: int) -> str:
+    """The program's name of a process; empty when it has ended."""
+    return read(f"/proc/{pid}/comm")
+
+
+def _peak(kernel: int | None, base: int | None, seen: int | None, slack: int) -> int | None:
+    if kernel is None or (base is not None and kernel <= base + slack):
+        return seen
+    return kernel
+
+
+def _less(now: int | None, base: int | None) -> int | None:
+    return None if now is None else max(now - (base or 0), 0)
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    known = [value for value in (one, other) if value is not None]
+    return max(known, default=None)

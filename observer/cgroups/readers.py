@@ -1,0 +1,143 @@
+"""The counters of a group as the kernel keeps them, for cgroup v1 and v2.
+
+Sources: Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from observer.cgroups.files import Files
+from observer.cgroups.leaves import LeafCounter
+from observer.cgroups.usage import GroupUsage
+
+_LOOP_MAJOR = "7:"  # a loop device's bytes reach a real device too, and would be counted twice
+
+
+class Reader(Protocol):
+    """Reads the counters of one group."""
+
+    def read(self) -> GroupUsage:
+        """All counters, hierarchical."""
+        ...
+
+    def idle(self) -> bool:
+        """True when nobody has used any CPU time yet; cheaper than :meth:`read`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of open files."""
+        ...
+
+
+class V1Reader:
+    """Reads a group that has one folder per controller (``cpuacct``, ``memory``, ``pids``, ``blkio``)."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        nowhere = Path("/nonexistent")
+        self._cpu, self._memory, self._pids, self._io = (
+            Files(folders.get(name, nowhere)) for name in ("cpuacct", "memory", "pids", "blkio")
+        )
+        self._oom_kills = LeafCounter(
+            self._memory.folder,
+            name="memory.oom_control",
+            key="oom_kill",
+            limit="memory.limit_in_bytes",
+            phrase="oom-kill:constraint=",
+        )
+        self._refused = LeafCounter(
+            self._pids.folder,
+            name="pids.events",
+            key="max",
+            limit="pids.max",
+            phrase="fork rejected by pids controller",
+        )
+
+    def read(self) -> GroupUsage:
+        """All counters; ``oom_kills`` and ``pids_refused`` as :class:`LeafCounter` says."""
+        total, user = self._cpu.number("cpuacct.usage") or 0, self._cpu.number("cpuacct.usage_user") or 0
+        read, written = _sum_io(self._io.text("blkio.throttle.io_service_bytes_recursive"))
+        memory, memory_peak = (self._memory.number(f"memory.{name}_in_bytes") for name in ("usage", "max_usage"))
+        processes, pids_peak = (self._pids.number(f"pids.{name}") for name in ("current", "peak"))
+        return GroupUsage(
+            cpu_seconds=total / 1e9,
+            cpu_user_seconds=min(user, total) / 1e9,
+            cpu_system_seconds=max(total - user, 0) / 1e9,
+            memory_bytes=memory,
+            memory_peak_bytes=memory_peak,
+            pids=processes,
+            pids_peak=pids_peak,
+            pids_refused=None if processes is None else self._refused.read(pids_peak),
+            oom_kills=None if memory is None else self._oom_kills.read(memory_peak),
+            io_read_bytes=read,
+            io_write_bytes=written,
+        )
+
+    def idle(self) -> bool:
+        """True when nobody has used any CPU time yet."""
+        return self._cpu.number("cpuacct.usage") == 0
+
+    def close(self) -> None:
+        """Let go of open files."""
+        for files in (self._cpu, self._memory, self._pids, self._io, self._oom_kills, self._refused):
+            files.close()
+
+
+class V2Reader:
+    """Reads a group of the unified hierarchy; every counter there is hierarchical and survives the leaves."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = Files(folder)
+
+    def read(self) -> GroupUsage:
+        """All counters; a peak is None on kernels that do not keep it (memory before 5.19, pids before 6.1)."""
+        files = self._files
+        cpu = dict(line.split() for line in (files.text("cpu.stat") or "").splitlines())
+        read, written = _sum_io_v2(files.text("io.stat"))
+        return GroupUsage(
+            cpu_seconds=int(cpu.get("usage_usec", 0)) / 1e6,
+            cpu_user_seconds=int(cpu.get("user_usec", 0)) / 1e6,
+            cpu_system_seconds=int(cpu.get("system_usec", 0)) / 1e6,
+            memory_bytes=files.number("memory.current"),
+            memory_peak_bytes=files.number("memory.peak"),
+            pids=files.number("pids.current"),
+            pids_peak=files.number("pids.peak"),
+            pids_refused=files.value("pids.events", "max"),
+            oom_kills=files.value("memory.events", "oom_kill"),
+            io_read_bytes=read,
+            io_write_bytes=written,
+        )
+
+    def idle(self) -> bool:
+        """True when nobody has used any CPU time yet."""
+        return self._files.value("cpu.stat", "usage_usec") == 0
+
+    def close(self) -> None:
+        """Let go of open files."""
+        self._files.close()
+
+
+def _sum_io(text: str | None) -> tuple[int | None, int | None]:
+    """Bytes read and written in lines ``8:0 Read 4096``."""
+    if text is None:
+        return None, None
+    sums = {"Read": 0, "Write": 0}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[1] in sums and not words[0].startswith(_LOOP_MAJOR):
+            sums[words[1]] += int(words[2])
+    return sums["Read"], sums["Write"]
+
+
+def _sum_io_v2(text: str | None) -> tuple[int | None, int | None]:
+    """Bytes read and written in lines ``8:0 rbytes=4096 wbytes=0 ...``."""
+    if text is None:
+        return None, None
+    sums = {"rbytes": 0, "wbytes": 0}
+    for device, *pairs in (line.split() for line in text.splitlines() if line.strip()):
+        for key, _, value in (pair.partition("=") for pair in pairs):
+            if key in sums and not device.startswith(_LOOP_MAJOR):
+                sums[key] += int(value)
+    return sums["rbytes"], sums["wbytes"]

@@ -1,0 +1,121 @@
+"""All groups of one node agent: makes them, finds them again after a restart, and sweeps up."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from observer.cgroups.group import Group
+from observer.cgroups.layout import Layout
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_V1_USED = ("memory", "cpuacct", "pids", "blkio", "freezer")
+_V2_USED = ("cpu", "cpuset", "io", "memory", "pids")
+
+
+class Tree:
+    """The groups under ``base`` (one per agent, such as ``grid/node1``: whatever is found there is swept).
+
+    ``systemd`` must be true when the engine's cgroup driver is systemd (``docker info``): then a group is a slice which
+    ``systemctl`` starts and stops, because systemd removes a slice that nobody started as soon as its container ends.
+    """
+
+    def __init__(self, layout: Layout, *, base: str = "grid", systemd: bool = False) -> None:
+        parts = base.split("/")
+        if not layout.version:
+            raise OSError("no control groups are mounted")
+        if any(not _NAME.fullmatch(part) or set(part) == {"."} for part in parts):
+            raise ValueError(f"not a name for groups: {base!r}")
+        self.layout, self._parts, self._systemd = layout, parts, systemd
+
+    def create(self, name: str) -> Group:
+        """Make the group ``name`` (of letters, digits, ``_``, ``.``, ``-``); one that is there already is taken over.
+
+        OSError: the kernel or systemd refuses. On v1 the engine makes the folders of further controllers on its own.
+        """
+        group = self._group(name, adopted=False)
+        if self._systemd:
+            _systemctl("start", group.parent)
+            return group
+        if self.layout.version == 1:
+            for root in {self.layout.v1[controller] for controller in _V1_USED if controller in self.layout.v1}:
+                (root / self._where(name)).mkdir(parents=True, exist_ok=True)
+        else:
+            self._make_unified(self.layout.roots[0], name)
+        return group
+
+    def open(self, name: str) -> Group:
+        """A group that was made before, by an agent that is no more."""
+        return self._group(name, adopted=True)
+
+    def names(self) -> set[str]:
+        """Every group there is, in whichever hierarchy."""
+        found: set[str] = set()
+        for root in self.layout.roots:
+            folder = root / self._where("x").rpartition("/")[0]
+            if folder.is_dir():
+                found |= {entry.name for entry in folder.iterdir() if entry.is_dir()}
+        if not self._systemd:
+            return found
+        prefix = self._slice("")
+        return {name.removeprefix(prefix).removesuffix(".slice") for name in found if name.startswith(prefix)}
+
+    def remove(self, group: Group) -> bool:
+        """Remove a group (idempotent); False when processes are left in it."""
+        if self._systemd:
+            _systemctl("stop", group.parent)
+        return group.remove()
+
+    def sweep(self, keep: set[str]) -> set[str]:
+        """End and remove every group that is not in ``keep``; answers those gone (a next sweep gets the others)."""
+        removed = set()
+        for name in self.names() - {_escape(name) if self._systemd else name for name in keep}:
+            group = self.open(name)
+            if not group.empty():
+                group.kill()
+            if self.remove(group):
+                removed.add(name)
+        return removed
+
+    def _group(self, name: str, *, adopted: bool) -> Group:
+        if not _NAME.fullmatch(name) or set(name) == {"."}:
+            raise ValueError(f"not a name for a group: {name!r}")
+        where = self._where(name)
+        parent = where.rpartition("/")[2] if self._systemd else f"/{where}"
+        return Group(self.layout, name, parent=parent, where=where, adopted=adopted)
+
+    def _where(self, name: str) -> str:
+        """The group's place, relative to a hierarchy's mount."""
+        if not self._systemd:
+            return "/".join((*self._parts, name))
+        parts = [_escape(part) for part in self._parts]
+        above = ["-".join(parts[: depth + 1]) + ".slice" for depth in range(len(parts))]
+        return "/".join((*above, self._slice(name) + ".slice"))
+
+    def _slice(self, name: str) -> str:
+        return "-".join((*map(_escape, self._parts), _escape(name)))
+
+    def _make_unified(self, here: Path, name: str) -> None:
+        """Enable controllers in one line, from the root down: cpu or pids alone would make the groups threaded."""
+        for part in self._where(name).split("/"):
+            offered = (here / "cgroup.controllers").read_text().split()
+            enable = " ".join(f"+{controller}" for controller in _V2_USED if controller in offered)
+            (here / "cgroup.subtree_control").write_text(enable)
+            here = here / part
+            here.mkdir(exist_ok=True)
+
+
+def _systemctl(verb: str, unit: str) -> None:
+    found = shutil.which("systemctl")
+    if found is None:
+        raise OSError("the engine's cgroup driver is systemd, but there is no systemctl")
+    done = subprocess.run([found, verb, unit], check=False, capture_output=True, text=True, timeout=30)
+    if done.returncode:
+        raise OSError(f"systemctl {verb} {unit}: {done.stderr.strip()}")
+
+
+def _escape(name: str) -> str:
+    """A dash in the name of a slice means "below": write it as an underscore."""
+    return name.replace("-", "_")
