@@ -39,7 +39,7 @@ def where(location: Iterable[int | str]) -> str:
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], parts: Mapping[str, type[BaseModel]]) -> list[Fault]:
-    """Every complaint as a fault. ``parts`` tells which record stands under a key of ``model``, to name its known keys."""
+    """Every complaint as a fault. ``parts`` are the records under the keys of ``model``, to know their keys for hints."""
     return [_fault(detail, model, parts) for detail in error.errors(include_url=False)]
 
 

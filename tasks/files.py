@@ -23,7 +23,7 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 def normal_path(text: str) -> str:
     """A relative path in its one normal spelling: ``./a//b/`` is ``a/b``.
 
-    Raises ValueError for a path that is absolute, climbs with ``..``, names nothing, or cannot be a file name everywhere.
+    Raises ValueError for a path that is absolute, climbs with ``..``, names nothing, or is no file name everywhere.
     """
     if "\\" in text:
         raise ValueError("has a backslash; write / between folders")
@@ -57,8 +57,8 @@ def check_text(text: str) -> str:
 def expand_files(value: object) -> object:
     """The short spellings of ``files`` written out: null is the file of the same name, a text is a path.
 
-    Names are brought to their normal spelling where they have one. ValueError when there are too many, or when two spellings
-    name one file (``a`` and ``./a``).
+    Names are brought to their normal spelling where they have one. ValueError when there are too many, or when two
+    spellings name one file (``a`` and ``./a``).
     """
     if not isinstance(value, dict):
         return value

@@ -13,8 +13,8 @@ from tasks.units import shown
 def parse_json(text: bytes | str) -> dict[str, object]:
     """The object that the text holds.
 
-    Raises SpecError for text that is not UTF-8 or not JSON (with line and column), keys that stand twice, NaN and infinite
-    numbers, lone surrogates, nesting too deep to read, and anything that is not an object.
+    Raises SpecError for text that is not UTF-8 or not JSON (with line and column), keys that stand twice, NaN and
+    infinite numbers, lone surrogates, nesting too deep to read, and anything that is not an object.
     """
     reader = _Reader()
     try:

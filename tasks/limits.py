@@ -91,7 +91,10 @@ def _limit(description: str, *examples: object) -> Any:
 
 
 class Limits(Record):
-    """What a task may use at most; None means that nothing was said. Input takes units, the record holds plain numbers."""
+    """What a task may use at most; null means that nothing was said.
+
+    Input takes units (``64M``, ``2min``), the record holds plain numbers.
+    """
 
     memory: _Memory | None = _limit("Memory of all processes together, page cache included, in bytes.", "64M", "1.5G")
     swap: Bytes | None = _limit("Swap beyond the memory, in bytes; 0 forbids swapping.", 0, "1G")

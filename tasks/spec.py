@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from tasks.errors import Fault, SpecError
 from tasks.faults import faults_of, nearest
-from tasks.files import MAX_FILES, CollectRule, FileSpec, TaskPath, check_text, clashes, covers, expand_files
+from tasks.files import CollectRule, FileSpec, TaskPath, check_text, clashes, covers, expand_files
 from tasks.jsontext import parse_json
 from tasks.limits import LIMIT_NAMES, Limits, NumberInput, PositiveCount, PositiveSeconds, Seconds, Switch
 from tasks.model import Record
@@ -83,7 +83,7 @@ def _task_id(text: str) -> str:
 def _image(text: str) -> str:
     if len(text) > 512 or not _IMAGE.fullmatch(text):
         raise ValueError(
-            f'"{text[:MAX_WORD]}" is not an image; write a reference such as ubuntu:24.04 or registry.example/team/image'
+            f'"{text[:MAX_WORD]}" is not an image; write a reference such as ubuntu:24.04 or host/team/image'
         )
     return text
 
@@ -154,7 +154,7 @@ _Files = Annotated[
 
 
 class Retry(Record):
-    """When a task that ended with a verdict of class ``user`` is run again; faults of the grid are retried in any case."""
+    """When a task that ended with a verdict of class ``user`` is run again; faults of the grid are retried anyway."""
 
     attempts: Annotated[int, _whole(1, 100)] = Field(
         description="How often to run the task at most, the first time included.", examples=[3]
@@ -188,7 +188,7 @@ class TaskSpec(Record):
     )
     args: tuple[_Text, ...] = Field(
         default=(),
-        description="Program and arguments, run in the task folder without a shell; by default the image's own command.",
+        description="Program and arguments, run in the task folder without a shell; by default the image's command.",
         examples=[["uname"], ["sh", "-c", "sort input.txt > sorted.txt"]],
         max_length=10 * MAX_ITEMS,
     )
@@ -225,7 +225,7 @@ class TaskSpec(Record):
     )
     best_effort: Annotated[tuple[_LimitName, ...], AfterValidator(_unique)] = Field(
         default=(),
-        description="Limits that the task can do without: a node that cannot enforce them may run it, and the result says so.",
+        description="Limits that the task can do without: a node that cannot enforce them may run it, the result tells.",
         examples=[["storage"]],
     )
     requires: tuple[_Word, ...] = Field(
@@ -324,7 +324,7 @@ def _folder_name(text: str) -> str:
 
 
 def canonical_json(spec: TaskSpec) -> str:
-    """The one spelling of a task: keys sorted, units resolved, defaults left out (so that a new key changes no old hash)."""
+    """The one spelling of a task: keys sorted, units resolved, defaults left out (a new key then changes no old hash)."""
     data = spec.model_dump(mode="json", exclude_defaults=True)
     return json.dumps(data, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 

@@ -1,8 +1,8 @@
 """Sizes, durations and numbers as people write them: one parser and one formatter each, which round-trip exactly.
 
 Sizes are powers of 1024 whatever the spelling (``64M`` = ``64MB`` = ``64MiB``), as docker and kolejka have them.
-Durations are seconds: ``5``, ``"500ms"``, ``"2min"``, ``"1h"``. A bare ``m`` is refused: people mean minutes, kolejka means
-milliseconds.
+Durations are seconds: ``5``, ``"500ms"``, ``"2min"``, ``"1h"``. A bare ``m`` is refused: people mean minutes, kolejka
+means milliseconds.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ _DURATION_HELP = "write 500ms, 5s, 2min, 1h or a number of seconds"
 
 
 def parse_size(value: object) -> int:
-    """Bytes of a size: a whole number or a text such as ``"64M"``, ``"1.5G"``, ``"64MiB"``; a fraction of a byte is dropped.
+    """Bytes of a size: a whole number or a text such as ``"64M"``, ``"1.5G"``, ``"64MiB"``.
 
+    What is left of ``"1.3K"`` after the last whole byte is dropped.
     Raises ValueError with a sentence that says what to write.
     """
     if isinstance(value, str):
@@ -57,7 +58,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of a duration: a number or a text such as ``"500ms"``, ``"5s"``, ``"2min"``, ``"1.5h"``, ``"1d"``, ``"2w"``.
+    """Seconds of a duration: a number or a text such as ``"500ms"``, ``"5s"``, ``"2min"``, ``"1.5h"``, ``"1d"``.
 
     Raises ValueError with a sentence that says what to write.
     """
@@ -105,7 +106,7 @@ def parse_switch(value: object) -> bool:
 
 
 def format_size(size_bytes: int) -> str:
-    """The shortest exact spelling: ``67108864`` is ``64M``, ``1000`` is ``1000B``; ``parse_size`` gives the same number back."""
+    """The shortest exact spelling: ``64M`` for 67108864, ``1000B`` for 1000; ``parse_size`` gives the number back."""
     for letter, power in reversed(_SIZE_POWER.items()):
         if letter and size_bytes and size_bytes % 1024**power == 0:
             return f"{size_bytes // 1024**power}{letter.upper()}"

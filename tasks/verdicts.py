@@ -1,7 +1,7 @@
 """The judgement of an attempt: one word, its class, one sentence with numbers, and advice where a rule has some.
 
-Rules are small functions tried in order; the first that applies wins. The order is from causes to effects: what the grid or
-the user's cancel did comes before what the program did, and a limit comes before the exit code that it brought about.
+Rules are small functions tried in order; the first that applies wins. The order is from causes to effects: what the
+grid or the user's cancel did comes before what the program did, a limit before the exit code that it brought about.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class _Case(NamedTuple):
 
 
 def other(verdict: Verdict, reason: str, advice: str = "") -> Judgement:
-    """The judgement of what the server itself knows: ``node_lost``, ``poison``, ``expired``, ``cancelled``, ``skipped``."""
+    """A judgement that the server makes alone: ``node_lost``, ``poison``, ``expired``, ``cancelled``, ``skipped``."""
     return Judgement(verdict, CLASS_OF[verdict], reason, advice)
 
 
