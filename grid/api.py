@@ -1,0 +1,223 @@
+"""Every verb of the server's REST API as a typed method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from grid import config
+from grid.transport import PATIENCE_SECONDS, Answer, Ask, Body, Transport
+from tasks.errors import GridError
+from tasks.result import Result as ResultRecord
+from tasks.views import AttemptView, EventView, ExplainView, NodeStatus, SubmitBody, TaskPage, TaskView
+
+# A server takes its time to answer a long poll; this is how much longer than asked we listen.
+SLACK_SECONDS = 15.0
+LOG_PART_BYTES = 1024**2
+
+T = TypeVar("T")
+_EVENTS = TypeAdapter(tuple[EventView, ...])
+_ATTEMPTS = TypeAdapter(tuple[AttemptView, ...])
+_NODES = TypeAdapter(tuple[NodeStatus, ...])
+_PAGE = TypeAdapter(TaskPage)
+_TASK = TypeAdapter(TaskView)
+_NODE = TypeAdapter(NodeStatus)
+_RESULT = TypeAdapter(ResultRecord)
+_EXPLAIN = TypeAdapter(ExplainView)
+_MISSING = TypeAdapter(dict[str, list[str]])
+_SECRETS = TypeAdapter(list[dict[str, str]])
+_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Bytes of a captured stream from an offset on; ``size`` is what is known now, ``complete`` says that this is all.
+
+    ``attempt`` tells whose output it is, when the server says so: a task that is tried again begins a new log.
+    """
+
+    data: bytes
+    size: int
+    complete: bool
+    attempt: str = ""
+
+
+class Api:
+    """The verbs of the server, one method each; threads may share it.
+
+    Without arguments the address and the token come from the configuration (``grid.config``). All raise GridError:
+    Unavailable when nobody answers, NotAllowed, NotFound, Conflict, TooLarge or SpecError when the server says no.
+    """
+
+    def __init__(self, server: str | None = None, token: str | None = None) -> None:
+        known = config.load() if server is None or token is None else config.Config(server, token)
+        if server is not None and token is None and server.rstrip("/") != known.server:
+            known = config.Config(server, "")
+        self._transport = Transport(
+            server or known.server,
+            known.token if token is None else token,
+            config.no_token_advice(config.config_path()),
+        )
+
+    @property
+    def server(self) -> str:
+        """The address of the server, such as ``http://127.0.0.1:8080``."""
+        return self._transport.server
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------ tasks
+    def create_task(self, body: SubmitBody, idempotency_key: str) -> TaskView:
+        """Submit a prepared task; the same key makes the task once, however often it is sent."""
+        headers = {"Idempotency-Key": idempotency_key, "Content-Type": "application/json"}
+        return self._get(_TASK, Ask("POST", "/tasks", headers=headers, body=body.model_dump_json().encode()))
+
+    def view(self, task_id: str) -> TaskView:
+        """The task as it is now."""
+        return self._get(_TASK, Ask("GET", _path("tasks", task_id)))
+
+    def page(self, filters: Mapping[str, str] | None = None, limit: int = 50, after: str = "") -> TaskPage:
+        """A page of tasks, newest first; ``filters`` are state, verdict, owner, node, label (``k=v``) and text."""
+        params = {name: value for name, value in (filters or {}).items() if value} | {"limit": str(limit)}
+        return self._get(_PAGE, Ask("GET", "/tasks", params=params | ({"after": after} if after else {})))
+
+    def wait_once(self, task_id: str, seconds: float, patience_seconds: float = PATIENCE_SECONDS) -> TaskView:
+        """The task as soon as it is final, or as it is after ``seconds``."""
+        ask = Ask(
+            "GET",
+            _path("tasks", task_id, "wait"),
+            params={"timeout": f"{seconds:.3f}"},
+            timeout_seconds=seconds + SLACK_SECONDS,
+            patience_seconds=patience_seconds,
+        )
+        return self._get(_TASK, ask)
+
+    def spec(self, task_id: str) -> dict[str, Any]:
+        """The description of the task, as JSON."""
+        return self._get(_OBJECT, Ask("GET", _path("tasks", task_id, "spec")))
+
+    def result(self, task_id: str) -> ResultRecord:
+        """The result of a final task; Conflict while it is not final."""
+        return self._get(_RESULT, Ask("GET", _path("tasks", task_id, "result")))
+
+    def log(
+        self,
+        task_id: str,
+        stream: str,
+        offset: int,
+        wait_seconds: float = 0.0,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> LogPart:
+        """Captured output from ``offset`` on; with ``wait_seconds`` the answer waits until there is any."""
+        params = {"offset": str(offset), "limit": str(LOG_PART_BYTES)}
+        if wait_seconds:
+            params["wait"] = f"{wait_seconds:g}"
+        answer = self._transport.send(
+            Ask(
+                "GET",
+                _path("tasks", task_id, "logs", stream),
+                params=params,
+                timeout_seconds=wait_seconds + SLACK_SECONDS,
+                patience_seconds=patience_seconds,
+            )
+        )
+        size = answer.headers.get("grid-log-size", "")
+        complete = answer.headers.get("grid-log-complete", "").lower() == "true"
+        known = int(size) if size.isascii() and size.isdigit() else offset + len(answer.body)
+        return LogPart(answer.body, known, complete, answer.headers.get("grid-log-attempt", ""))
+
+    def file(self, task_id: str, path: str, take: Callable[[httpx.Response], T]) -> T:
+        """What ``take`` makes of the content of a result file; called anew when the connection breaks."""
+        return self._transport.receive(Ask("GET", _path("tasks", task_id, "files") + "/" + quote(path)), take)
+
+    def events(self, task_id: str) -> tuple[EventView, ...]:
+        """The timeline of the task."""
+        return self._get(_EVENTS, Ask("GET", _path("tasks", task_id, "events")))
+
+    def attempts(self, task_id: str) -> tuple[AttemptView, ...]:
+        """The attempts of the task, oldest first."""
+        return self._get(_ATTEMPTS, Ask("GET", _path("tasks", task_id, "attempts")))
+
+    def explain(self, task_id: str) -> ExplainView:
+        """Why the task is where it is."""
+        return self._get(_EXPLAIN, Ask("GET", _path("tasks", task_id, "explain")))
+
+    def cancel(self, task_id: str, reason: str = "") -> TaskView:
+        """Ask for the end of the task; a final one answers Conflict."""
+        return self._get(_TASK, _json_ask("POST", _path("tasks", task_id, "cancel"), {"reason": reason}))
+
+    # ------------------------------------------------------------------------------------------------------ blobs
+    def missing_blobs(self, hashes: Iterable[str]) -> list[str]:
+        """Those of the blobs that have to be uploaded before a task may refer to them."""
+        return self._get(_MISSING, _json_ask("POST", "/blobs/missing", {"sha256": list(hashes)}))["missing"]
+
+    def put_blob(self, sha256: str, body: Body, size: int) -> None:
+        """Upload a blob of ``size`` bytes; a stream is a function that begins it anew."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        self._transport.send(Ask("PUT", _path("blobs", sha256), headers=headers, body=body, timeout_seconds=120.0))
+
+    # ------------------------------------------------------------------------------------------------------ the grid
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        """All nodes."""
+        return self._get(_NODES, Ask("GET", "/nodes"))
+
+    def node(self, name: str) -> NodeStatus:
+        """The node of this name."""
+        return self._get(_NODE, Ask("GET", _path("nodes", name)))
+
+    def whoami(self, patience_seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
+        """``{"user", "scopes", "server_version"}`` of the caller."""
+        return self._get(_OBJECT, Ask("GET", "/whoami", patience_seconds=patience_seconds))
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of ``task.json`` as the server reads it."""
+        return self._get(_OBJECT, Ask("GET", "/schema"))
+
+    def secrets(self) -> list[str]:
+        """The names of the caller's secrets."""
+        return [one["name"] for one in self._get(_SECRETS, Ask("GET", "/secrets"))]
+
+    def put_secret(self, name: str, value: str) -> None:
+        """Store a secret, or replace its value."""
+        self._transport.send(_json_ask("PUT", _path("secrets", name), {"value": value}))
+
+    def delete_secret(self, name: str) -> None:
+        """Remove a secret; NotFound when there is none of this name."""
+        self._transport.send(Ask("DELETE", _path("secrets", name)))
+
+    def _get(self, kind: TypeAdapter[T], ask: Ask) -> T:
+        return self._parsed(kind, self._transport.send(ask))
+
+    def _parsed(self, kind: TypeAdapter[T], answer: Answer) -> T:
+        try:
+            return kind.validate_json(answer.body)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            at = ".".join(map(str, first["loc"]))
+            why = f"{at}: {first['msg']}" if at else first["msg"]
+            raise GridError(f"what answers at {self.server} is no grid, or one of another version ({why})") from error
+
+
+def _path(*parts: str) -> str:
+    return "".join("/" + quote(part, safe="") for part in parts)
+
+
+def _json_ask(method: str, path: str, value: object) -> Ask:
+    return Ask(method, path, headers={"Content-Type": "application/json"}, body=json.dumps(value).encode())

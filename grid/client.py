@@ -1,0 +1,193 @@
+"""The client of a grid: submit a folder, find tasks, wait for results; and the same as plain functions."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypedDict, Unpack
+
+from grid import config
+from grid.api import Api
+from grid.folder import INLINE_FILE_BYTES, INLINE_TOTAL_BYTES, LocalFile, Overrides, Package, read_folder
+from grid.handle import Result, Task
+from grid.saving import Progress, no_progress
+from tasks.errors import NotFound
+from tasks.views import SubmitBody
+
+MAX_PAGE = 500
+# How many of the newest tasks a short id is looked up among.
+PREFIX_DEPTH = 2000
+MIN_PREFIX = 2
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What may be said beside the folder; ``limits`` are in the units of ``task.json`` and replace those in it.
+
+    ``idempotency_key`` makes a submit that is repeated by another process the same task.
+    """
+
+    name: str | None
+    limits: Mapping[str, object] | None
+    labels: Mapping[str, str] | None
+    progress: Progress
+    idempotency_key: str
+
+
+class Filters(TypedDict, total=False):
+    """Which tasks to list; ``label`` is written ``key=value``, ``text`` is looked for in names and ids."""
+
+    state: str | None
+    verdict: str | None
+    owner: str | None
+    node: str | None
+    label: str | None
+    text: str | None
+
+
+class Client(Api):
+    """A grid at an address; without arguments the one of the configuration. Threads may share it.
+
+    ``Client`` has every verb of the server as a method (see ``Api``), and these on top, which give handles.
+    """
+
+    def submit(self, task_dir: str | os.PathLike[str], **options: Unpack[SubmitOptions]) -> Task:
+        """Submit the task in the folder; only files that the server does not have are sent.
+
+        Raises SpecError with every fault of the folder, and GridError. A lost answer is asked for again.
+        """
+        overrides = Overrides(options.get("name"), options.get("labels") or {}, options.get("limits") or {})
+        package = read_folder(task_dir, overrides)
+        inline = self._send_files(package, options.get("progress", no_progress))
+        body = SubmitBody(spec=package.spec, blobs=inline, name=package.name)
+        return Task(self, self.create_task(body, options.get("idempotency_key") or uuid.uuid4().hex))
+
+    def run(
+        self, task_dir: str | os.PathLike[str], *, timeout: float | None = None, **options: Unpack[SubmitOptions]
+    ) -> Result:
+        """Submit the task in the folder and wait for its result, by default for ever."""
+        return self.submit(task_dir, **options).wait(timeout)
+
+    def get(self, task_id: str) -> Task:
+        """The task of this id. Raises NotFound."""
+        return Task(self, self.view(task_id))
+
+    def find(self, prefix: str) -> Task:
+        """The task whose id begins like this, among the newest ones. Raises NotFound when there is not just one."""
+        try:
+            return self.get(prefix)
+        except NotFound:
+            if len(prefix) < MIN_PREFIX:
+                raise
+        matches = [task for task in self.each_task(PREFIX_DEPTH) if task.id.startswith(prefix)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            shown = ", ".join(task.id for task in matches[:3])
+            raise NotFound(f"{len(matches)} tasks have an id that begins with {prefix}: {shown}...")
+        raise NotFound(f"there is no task {prefix}; `grid list` shows those you may see")
+
+    def list_tasks(self, *, limit: int = 50, **filters: Unpack[Filters]) -> list[Task]:
+        """The newest tasks you may see, at most ``limit``."""
+        return list(self.each_task(limit, **filters))
+
+    def each_task(self, limit: int, **filters: Unpack[Filters]) -> Iterator[Task]:
+        """The same as ``list_tasks``, page by page as they are needed."""
+        wanted = {name: str(value) for name, value in filters.items() if value}
+        after = ""
+        while limit > 0:
+            page = self.page(wanted, min(limit, MAX_PAGE), after)
+            for view in page.items[:limit]:
+                yield Task(self, view)
+            limit -= len(page.items)
+            after = page.next
+            if not after or not page.items:
+                return
+
+    def _send_files(self, package: Package, progress: Progress) -> dict[str, str]:
+        """Upload what is large, and return what is small enough to travel in the submit itself (base64 by sha256)."""
+        files = package.files
+        if not _travel_inline(files.values()):
+            missing = self.missing_blobs(files)
+            files = {sha256: files[sha256] for sha256 in missing if sha256 in files}
+        small, large = _parted(files)
+        total = sum(one.size for one in large.values())
+        done = 0
+        for local in large.values():
+            self.put_blob(local.sha256, _stream(local, done, total, progress), local.size)
+            done += local.size
+        return small
+
+
+def _stream(local: LocalFile, base: int, total: int, progress: Progress) -> Callable[[], Iterable[bytes]]:
+    """A stream of the file that can be begun again, and that tells how far it has come."""
+
+    def begin() -> Iterator[bytes]:
+        done = base
+        for chunk in local.chunks():
+            yield chunk
+            done += len(chunk)
+            progress(done, total)
+
+    return begin
+
+
+def _travel_inline(files: Iterable[LocalFile]) -> bool:
+    sizes = [one.size for one in files]
+    return all(size <= INLINE_FILE_BYTES for size in sizes) and sum(sizes) <= INLINE_TOTAL_BYTES
+
+
+def _parted(files: Mapping[str, LocalFile]) -> tuple[dict[str, str], dict[str, LocalFile]]:
+    small: dict[str, str] = {}
+    large: dict[str, LocalFile] = {}
+    room = INLINE_TOTAL_BYTES
+    for sha256, local in files.items():
+        if local.size <= min(INLINE_FILE_BYTES, room):
+            small[sha256] = base64.b64encode(b"".join(local.chunks())).decode("ascii")
+            room -= local.size
+        else:
+            large[sha256] = local
+    return small, large
+
+
+class _Default:
+    """The client behind the functions of the module: one for each process and configuration."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made_for: tuple[int, config.Config] | None = None
+        self._client: Client | None = None
+
+    def get(self) -> Client:
+        wanted = (os.getpid(), config.load())
+        with self._lock:
+            if self._client is None or self._made_for != wanted:
+                # After a fork the connections belong to the parent, so the old client is dropped and not closed.
+                self._client = Client(wanted[1].server, wanted[1].token)
+                self._made_for = wanted
+            return self._client
+
+
+_default = _Default()
+
+
+def submit(task_dir: str | os.PathLike[str], **options: Unpack[SubmitOptions]) -> Task:
+    """Submit the task in the folder to the grid of the configuration; see ``Client.submit``."""
+    return _default.get().submit(task_dir, **options)
+
+
+def run(task_dir: str | os.PathLike[str], *, timeout: float | None = None, **options: Unpack[SubmitOptions]) -> Result:
+    """Submit the task in the folder and wait for its result, by default for ever."""
+    return _default.get().run(task_dir, timeout=timeout, **options)
+
+
+def get(task_id: str) -> Task:
+    """The task of this id. Raises NotFound."""
+    return _default.get().get(task_id)
+
+
+def list_tasks(*, limit: int = 50, **filters: Unpack[Filters]) -> list[Task]:
+    """The newest tasks you may see, at most ``limit``."""
+    return _default.get().list_tasks(limit=limit, **filters)
