@@ -1,7 +1,8 @@
-"""Which task goes to which node, and why the others wait: pure functions over plain values, the clock is an argument."""
+"""Which task goes to which node, and why the others wait: pure functions of plain values and the time."""
 
 from __future__ import annotations
 
+from tasks.placement.explanation import explain
 from tasks.placement.records import (
     Amounts,
     Backlog,
@@ -17,6 +18,8 @@ from tasks.placement.records import (
     Reservation,
     Share,
 )
+from tasks.placement.rounds import decide
+from tasks.placement.shares import current_shares, dominant_share, grid_capacity, position
 
 __all__ = [
     "Amounts",
@@ -32,4 +35,10 @@ __all__ = [
     "QueuedTask",
     "Reservation",
     "Share",
+    "current_shares",
+    "decide",
+    "dominant_share",
+    "explain",
+    "grid_capacity",
+    "position",
 ]

@@ -1,4 +1,4 @@
-"""The values that placement takes and gives: demands, backlogs, nodes, leases, shares, placements, reservations, reasons."""
+"""The values that placement takes and gives: demands, backlogs, nodes, leases, shares, placements, reasons."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Amounts:
 class Demand:
     """What every task of a class of equal tasks needs.
 
-    ``key`` names the class. ``gpu_memory`` is bytes per card. ``requires`` are tags that the node must have, ``resources``
-    are grid-wide licences (name, number). ``must_enforce`` are the limits that the task asked for and did not call best
-    effort. ``time_seconds`` is the wall time after which the task is ended, None when it may run for ever.
+    ``key`` names the class. ``gpu_memory`` is bytes per card. ``requires`` are tags that the node must have,
+    ``resources`` are grid-wide licences (name, number). ``must_enforce`` are the limits that the task asked for and did
+    not call best effort. ``time_seconds`` is the wall time after which it is ended, None when it may run for ever.
     Of the tasks with one ``singleton`` key (compared as it is) only one runs at a time; "" is no key.
     """
 
@@ -73,10 +73,10 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class QueuedTask:
-    """A task that waits. ``seq`` orders tasks of equal rank (smaller first), ``queued_at`` is in seconds of the server's clock.
+    """A task that waits: ``seq`` orders tasks of equal rank (smaller first), ``queued_at`` is by the server's clock.
 
-    ``avoid`` names nodes on which it failed for reasons of infrastructure. It is not placed there, unless no other ready
-    node could ever run it.
+    ``avoid`` names nodes on which it failed for reasons of infrastructure. It is not placed there, unless no other
+    ready node could ever run it.
     """
 
     id: str
@@ -98,7 +98,7 @@ class Backlog:
 class Lease:
     """An attempt that holds a part of a node now.
 
-    ``ends_at`` is the latest time at which it will be gone (time limit and grace included), None when that is not known.
+    ``ends_at`` is the latest time at which it will be gone (time limit and grace included), None if that is unknown.
     """
 
     attempt: str
@@ -130,7 +130,7 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How much of the grid an owner has: ``used`` is its dominant share now (0..1), plus decayed past use if that counts.
+    """How much of the grid an owner has: ``used`` is its dominant share now (0..1), plus decayed past use, if counted.
 
     The owner with the smallest ``used / weight`` is served next. An owner without a record has weight 1 and used 0.
     """
@@ -144,8 +144,8 @@ class Share:
 class Policy:
     """The settings of placement.
 
-    A blocked task that has waited longer than ``patience_seconds`` gets a reservation; at most ``max_reservations`` stand
-    at a time. ``margin_seconds`` is added to a task's time limit (image, files, collection) to say when it is surely gone.
+    A blocked task that has waited longer than ``patience_seconds`` gets a reservation; at most ``max_reservations``
+    stand at a time. ``margin_seconds`` is what a task needs at most beside its time limit (image, files, collection).
     ``max_placements`` bounds one round.
     """
 
@@ -169,7 +169,8 @@ class Reservation:
     """A node is kept for a task that has waited long.
 
     It can start at ``starts_at`` at the latest (infinity: when those without a known end are gone). Others may use the
-    node if they are surely gone by then, or if they take no more than ``spare`` (and ``spare_resources`` of the licences).
+    node if their time is over before ``free_by`` (they are surely gone at ``starts_at`` then), or if they take no more
+    than ``spare``, and ``spare_resources`` of the licences.
     """
 
     task_id: str
@@ -177,6 +178,7 @@ class Reservation:
     node: str
     queued_at: float
     starts_at: float
+    free_by: float
     spare: Amounts
     spare_resources: tuple[tuple[str, int], ...] = ()
 
@@ -197,7 +199,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class NodeReason:
-    """Why a node does or does not take a task. ``fits_ever``: it would if it were ready, empty and nobody else waited."""
+    """Why a node does or does not take a task; ``fits_ever``: it would if it were ready, empty and kept for nobody."""
 
     node: str
     fits_now: bool
@@ -207,7 +209,7 @@ class NodeReason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a task waits: node by node, and in one sentence. ``grid_reasons`` hold on every node (licences, singletons)."""
+    """Why a task waits: node by node, and in a sentence; ``grid_reasons`` (licences, singletons) hold on every node."""
 
     per_node: tuple[NodeReason, ...]
     summary: str

@@ -1,0 +1,109 @@
+"""A backlog while a round goes on: its next task, and a heap of the nodes that take such a task, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+from tasks.placement.fits import Hold, Need, Room, fits
+from tasks.placement.records import DIMENSIONS, MICRO, QueuedTask
+
+Rank = tuple[bool, bool, bool, bool, float, str]
+
+_CPUS, _MEMORY, _GPUS = (DIMENSIONS.index(name) for name in ("cpus", "memory", "gpus"))
+
+
+@dataclass(frozen=True, slots=True)
+class Taste:
+    """Which of the nodes that fit is best: the one that afterwards has the least left, so that large holes stay whole.
+
+    Before that: not one that is kept for somebody; not one with gpus for a task without; where tasks that must be alone
+    wait (``spare_empty``), not an empty one; and none of which a fraction of a core would be cut off a whole free core.
+    """
+
+    largest_cpus: int
+    largest_memory: int
+    spare_empty: bool
+
+    def rank(self, need: Need, room: Room, kept_for_other: bool) -> Rank:
+        """The smallest is best; the node's name makes it unique."""
+        cpus, free = need.vector[_CPUS], room.free[_CPUS]
+        return (
+            kept_for_other,
+            room.capacity[_GPUS] > 0 and need.vector[_GPUS] == 0,
+            self.spare_empty and room.tasks == 0,
+            free // MICRO - (free - cpus) // MICRO > cpus // MICRO,
+            (free - cpus) / self.largest_cpus + (room.free[_MEMORY] - need.vector[_MEMORY]) / self.largest_memory,
+            room.node.name,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """The tasks of one demand and the nodes (``candidates``) that could ever run them.
+
+    Entries of the heap that are of an older version of their node are void; ``seen`` is how much of the round's log of
+    changed nodes the heap takes into account. ``hold`` is the node that is kept for one of the group's tasks.
+    """
+
+    need: Need
+    heads: tuple[QueuedTask, ...]
+    count: int
+    index: int
+    candidates: list[Room]
+    kinds: frozenset[int]
+    next: int = 0
+    placed: int = 0
+    hold: tuple[Room, Hold] | None = None
+    seen: int = 0
+    heap: list[tuple[Rank, int, Room]] | None = field(default=None)
+
+    @property
+    def head(self) -> QueuedTask:
+        """The task whose turn it is."""
+        return self.heads[self.next]
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """The rank among the groups of one owner, smallest first."""
+        return -self.need.demand.priority, self.head.seq, self.index
+
+    def open(self, changed: list[Room], taste: Taste) -> list[tuple[Rank, int, Room]]:
+        """The heap, brought up to date with the nodes that changed since the last look."""
+        if self.heap is None:
+            self.heap = self._entries(self.candidates, taste)
+            heapify(self.heap)
+        elif self.seen < len(changed):
+            news = (room for room in dict.fromkeys(changed[self.seen :]) if room.kind in self.kinds)
+            for entry in self._entries(news, taste):
+                heappush(self.heap, entry)
+        self.seen = len(changed)
+        while self.heap and self.heap[0][1] != self.heap[0][2].version:
+            heappop(self.heap)
+        return self.heap
+
+    def choose(self, closed: frozenset[str], changed: list[Room], taste: Taste) -> tuple[Room | None, bool]:
+        """The best node outside ``closed``, and whether some node inside it would have fitted."""
+        heap = self.open(changed, taste)
+        aside: list[tuple[Rank, int, Room]] = []
+        found: Room | None = None
+        while heap and found is None:
+            entry = heappop(heap)
+            if entry[1] == entry[2].version:
+                if entry[2].node.name in closed:
+                    aside.append(entry)
+                else:
+                    found = entry[2]
+                    aside.append(entry)
+        for entry in aside:
+            heappush(heap, entry)
+        return found, found is None and bool(aside)
+
+    def _entries(self, rooms: Iterable[Room], taste: Taste) -> list[tuple[Rank, int, Room]]:
+        need, own = self.need, self.hold[0] if self.hold else None
+        return [
+            (taste.rank(need, room, room.hold is not None and room is not own), room.version, room)
+            for room in rooms
+            if fits(need, room)
+        ]
