@@ -6,6 +6,7 @@ Every value can come from a file: ``GRID_SECRET_KEY_FILE=/run/secrets/key`` give
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 PREFIX = "GRID_"
 # Variables of the client and of the supervisor that may stand in the same environment.
 FOREIGN = frozenset({"GRID_SERVER", "GRID_TOKEN", "GRID_CONFIG"})
+
+# Settings of these kinds are written as JSON.
+_JSON = (Limits, dict[str, int])
 
 
 class SettingsError(ValueError):
@@ -58,6 +62,7 @@ class GridSettings(BaseModel):
     patience_seconds: float = Field(default=60.0, ge=0)
     max_lost_attempts: int = Field(default=3, ge=1)
 
+    licences: dict[str, int] = Field(default={}, description="Counters of the whole grid, as a JSON object.")
     allow_network: bool = False
     default_limits: Limits = Limits(
         memory=512 * 1024**2, swap=0, cpus=1, pids=256, time=3600, storage=1024**3, files=100_000, output=64 * 1024**2
@@ -100,8 +105,8 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _parsed(cls: type[GridSettings], name: str, text: str) -> object:
-    if cls.model_fields[name].annotation is Limits:
-        return Limits.model_validate_json(text)
+    if cls.model_fields[name].annotation in _JSON:
+        return json.loads(text)
     return text
 
 

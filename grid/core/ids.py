@@ -15,7 +15,7 @@ def new_id() -> str:
 
     The 12 bits after the milliseconds count up within one millisecond, so that a burst of submits keeps its order.
     """
-    global _last  # noqa: PLW0603 - the order within a millisecond is a fact about this process
+    global _last
     with _lock:
         milliseconds = time.time_ns() // 1_000_000
         last_milliseconds, count = _last

@@ -1,0 +1,115 @@
+"""The dispatcher: decide which queued tasks go where, write the leases, wake the nodes.
+
+It is woken by whatever changes the queue or the nodes, and looks by itself once a tick. Of several dispatchers the one
+that holds the lock acts; each write happens in a transaction that checks its fence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from django.db import transaction
+
+from grid.core import locks, records, snapshot
+from grid.core.conf import GridSettings
+from grid.core.models import Attempt, Node
+from grid.core.publisher import Publisher
+from grid.core.wake import DISPATCHER
+from tasks.errors import Stale
+from tasks.placement import Decision, Placement, Policy, Reservation, current_shares, decide
+from tasks.states import AttemptState
+
+logger = logging.getLogger(__name__)
+
+# The heads of a demand that are loaded at first, and at most: a round never needs more than the free slots of all nodes.
+LEAST_HEADS = 32
+MOST_HEADS = 1000
+LOCK_SECONDS = 10.0
+
+
+class Dispatcher:
+    """One dispatcher process's part in placing tasks. ``address`` is where it can be woken."""
+
+    def __init__(self, settings: GridSettings, publisher: Publisher, holder: str, address: str) -> None:
+        self._settings = settings
+        self._publisher = publisher
+        self._holder = holder
+        self._address = address
+        self._fence: int | None = None
+        self.reservations: tuple[Reservation, ...] = ()
+
+    def lead(self, now: datetime) -> bool:
+        """Take or keep the role; False while another dispatcher has it."""
+        fence = locks.acquire(DISPATCHER, self._holder, self._address, now=now, seconds=self._lock_seconds)
+        if fence != self._fence:
+            words = "leads" if fence is not None else "stands by"
+            logger.info("this dispatcher %s", words, extra={"action": "lead", "fence": fence})
+        self._fence = fence
+        return fence is not None
+
+    @property
+    def _lock_seconds(self) -> float:
+        return min(LOCK_SECONDS, self._settings.lease_seconds)
+
+    def step_down(self) -> None:
+        """Give the role back at once."""
+        locks.release(DISPATCHER, self._holder)
+        self._fence = None
+
+    def dispatch(self, clock: Callable[[], datetime]) -> int:
+        """Place all that fits now and wake the nodes; return the number of placements. The caller has the lead."""
+        if self._publisher.down and not self._publisher.answers():
+            return 0
+        placed = 0
+        while True:
+            now = clock()
+            decision = self._decide(now)
+            attempts = self._assign(decision.placements, now)
+            placed += len(attempts)
+            self._send(attempts, clock())
+            if not attempts or not (decision.more or decision.full) or self._publisher.down:
+                return placed
+
+    def _decide(self, now: datetime) -> Decision:
+        margin = self._settings.run_grace_seconds
+        backlogs = snapshot.backlogs(LEAST_HEADS)
+        if not backlogs:
+            self.reservations = ()
+            return Decision()
+        nodes = snapshot.nodes(now, margin)
+        if (room := _free_slots(nodes)) > LEAST_HEADS:
+            backlogs = snapshot.backlogs(min(room, MOST_HEADS))
+        policy = Policy(patience_seconds=self._settings.patience_seconds, margin_seconds=margin)
+        decision = decide(backlogs, nodes, self._settings.licences, current_shares(nodes), now.timestamp(), policy)
+        self.reservations = decision.reservations
+        return decision
+
+    def _assign(self, placements: Sequence[Placement], now: datetime) -> list[Attempt]:
+        if not placements:
+            return []
+        nodes = {node.name: node for node in Node.objects.filter(name__in={one.node for one in placements})}
+        made: list[Attempt] = []
+        with transaction.atomic():
+            if self._fence is None:
+                raise Stale("this dispatcher does not lead")
+            locks.check(DISPATCHER, self._holder, self._fence)
+            for one in placements:
+                attempt = records.assign(one.task_id, nodes[one.node], now, self._settings.lease_seconds)
+                if attempt is not None:
+                    made.append(attempt)
+        return made
+
+    def _send(self, attempts: Sequence[Attempt], now: datetime) -> None:
+        if attempts and self._publisher.send(attempts):
+            Attempt.objects.filter(id__in=[one.id for one in attempts]).update(sent_at=now)
+
+    def resend(self, attempts: Sequence[Attempt], now: datetime) -> None:
+        """Wake the nodes of attempts again that were not taken up; the messages may be lost."""
+        waiting = [one for one in attempts if one.state == AttemptState.ASSIGNED]
+        self._send(waiting, now)
+
+
+def _free_slots(nodes: Sequence[snapshot.NodeView]) -> int:
+    return sum(max(0, node.capacity.slots - len(node.leases)) for node in nodes if node.ready)

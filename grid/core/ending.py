@@ -1,0 +1,75 @@
+"""What follows the end of an attempt: the task is final, or it is tried again elsewhere. The decision is `tasks.retry`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+
+from grid.core import mirror, records
+from grid.core.conf import conf
+from grid.core.models import Attempt
+from grid.core.records import Again, Ending
+from tasks.retry import EndedAttempt, RetryPolicy, after_attempt
+from tasks.spec import parse_spec
+from tasks.states import AttemptState
+from tasks.verdicts import Judgement, Verdict, VerdictClass, other
+
+
+def judged(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], now: datetime) -> bool:
+    """End an attempt with a judgement; False when it had ended before. Belongs into a transaction."""
+    if not records.end(attempt, _ending(attempt, judgement, facts, now), now):
+        return False
+    mirror.write(attempt, judgement, now)
+    return True
+
+
+def lost(attempt: Attempt, why: str, now: datetime, verdict: Verdict = Verdict.NODE_LOST) -> bool:
+    """End an attempt of which the grid lost hold; its task is tried elsewhere. False when it had ended before."""
+    with transaction.atomic():
+        return judged(attempt, other(verdict, why), {}, now)
+
+
+def returned(attempt: Attempt, why: str, now: datetime) -> bool:
+    """Take back an attempt that its node never took up: the task queues again, and this counts for nothing."""
+    if attempt.task.cancel_requested_at is not None:
+        return lost(attempt, why, now)
+    again = Again(not_before=now, avoid=tuple(attempt.task.avoid), reason=why)
+    with transaction.atomic():
+        # Naming the state takes the row's lock: a node that takes the attempt up at this moment is either first or stale.
+        if not Attempt.objects.filter(id=attempt.id, state=AttemptState.ASSIGNED).update(session="-"):
+            return False
+        return records.end(attempt, Ending(other(Verdict.NODE_LOST, why), again), now)
+
+
+def _ending(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], now: datetime) -> Ending:
+    task = attempt.task
+    if task.cancel_requested_at is not None and judgement.verdict_class is VerdictClass.INFRASTRUCTURE:
+        # Nobody wants it any more: whatever befell it, it is not tried again.
+        return Ending(judgement, None, records.cancel_judgement(task), facts)
+    ended = EndedAttempt(judgement.verdict, judgement.verdict_class, attempt.node.name)
+    policy = RetryPolicy(node_lost_attempts=conf().max_lost_attempts)
+    rule = parse_spec(task.spec, default_name=task.name).retry
+    decision = after_attempt(ended, _earlier(attempt), rule, policy, now.timestamp())
+    if decision.again:
+        again = Again(datetime.fromtimestamp(decision.not_before, UTC), tuple(sorted(decision.avoid)), decision.reason)
+        return Ending(judgement, again, None, facts)
+    final = (
+        other(Verdict.POISON, f"{decision.reason}; the last time: {judgement.reason}")
+        if decision.verdict_override
+        else None
+    )
+    return Ending(judgement, None, final, facts)
+
+
+def _earlier(attempt: Attempt) -> list[EndedAttempt]:
+    """The attempts before this one that a node had taken up."""
+    if attempt.number == 1:
+        return []
+    before = Attempt.objects.filter(task_id=attempt.task_id, number__lt=attempt.number, started_at__isnull=False)
+    return [
+        EndedAttempt(Verdict(verdict), VerdictClass(kind), node)
+        for verdict, kind, node in before.order_by("number").values_list("verdict", "verdict_class", "node__name")
+    ]

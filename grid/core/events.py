@@ -1,0 +1,25 @@
+"""Append to a task's timeline, and tell whoever is waiting for news once it is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import transaction
+
+from grid.core.hub import hub
+from grid.core.models import Event
+
+Datum = str | int | float | bool | None
+
+
+def append(task_id: str, kind: str, now: datetime, **data: Datum) -> None:
+    """Append one event; belongs into the transaction that makes the move."""
+    append_all([Event(task_id=task_id, kind=kind, at=now, data=data)])
+
+
+def append_all(events: Iterable[Event]) -> None:
+    """Append several events in one statement."""
+    made = Event.objects.bulk_create(list(events))
+    tasks = {event.task_id for event in made}
+    transaction.on_commit(lambda: hub.publish(tasks))

@@ -1,0 +1,67 @@
+"""Why a task is where it is, with the very predicates that placement uses."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.utils import timezone
+
+from grid.core import policy, snapshot
+from grid.core.conf import conf
+from grid.core.ids import order_of
+from grid.core.models import Task
+from tasks.placement import Demand, QueuedTask, current_shares, decide, grid_capacity, position
+from tasks.placement import explain as explain_placement
+from tasks.states import TaskState
+from tasks.views import ExplainView, NodeReasons
+
+
+def explain(task: Task, now: datetime) -> ExplainView:
+    """The state of a task in words; for a queued one the reasons of each node and its position."""
+    state = TaskState(task.state)
+    if state is not TaskState.QUEUED:
+        return ExplainView(task=task.id, state=state, summary=_words(task, state))
+    demand = policy.demand_from(task.demand.data)
+    nodes = snapshot.nodes(now, conf().run_grace_seconds)
+    backlogs = snapshot.counted_backlogs()
+    queued = QueuedTask(task.id, order_of(task.id), (task.queued_at or now).timestamp(), frozenset(task.avoid))
+    reservations = decide(backlogs, nodes, conf().licences, current_shares(nodes), now.timestamp()).reservations
+    found = explain_placement(demand, queued, nodes, conf().licences, now.timestamp(), reservations)
+    earlier = {demand.key: Task.objects.filter(demand_id=demand.key, state=TaskState.QUEUED, id__lt=task.id).count()}
+    before = position(queued, demand, backlogs, current_shares(nodes), grid_capacity(nodes), earlier)
+    return ExplainView(
+        task=task.id,
+        state=state,
+        summary=found.summary,
+        position=before + 1,
+        queued=sum(backlog.count for backlog in backlogs),
+        can_ever_run=found.can_ever_run,
+        nodes=tuple(
+            NodeReasons(node=one.node, fits_now=one.fits_now, fits_ever=one.fits_ever, reasons=one.reasons)
+            for one in found.per_node
+        ),
+    )
+
+
+def never_runs(demand: Demand) -> tuple[str, ...]:
+    """Why no node that is known could ever run this demand; empty when one could."""
+    now = timezone.now()
+    nodes = snapshot.nodes(now, conf().run_grace_seconds)
+    found = explain_placement(demand, QueuedTask("new", 0, now.timestamp()), nodes, conf().licences, now.timestamp())
+    if found.can_ever_run:
+        return ()
+    return (*found.grid_reasons, *(f"{one.node}: {reason}" for one in found.per_node for reason in one.reasons))
+
+
+def _words(task: Task, state: TaskState) -> str:
+    if state is TaskState.WAITING:
+        if task.not_before is not None:
+            return f"it is tried again at {task.not_before:%H:%M:%S} UTC"
+        names = task.needs.exclude(needs__state=TaskState.SUCCEEDED).values_list("needs__name", "needs_id")
+        return "it waits for " + ", ".join(f"{name} ({task_id})" for name, task_id in names)
+    if state is TaskState.ASSIGNED:
+        return f"it was sent to node {task.node_name}, which has not taken it up yet"
+    if state is TaskState.RUNNING:
+        phase = task.attempt.phase if task.attempt else ""
+        return f"it runs on node {task.node_name}" + (f" ({phase})" if phase else "")
+    return f"it ended as {task.verdict}: {task.reason}"

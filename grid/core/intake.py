@@ -1,0 +1,162 @@
+"""The one door: every submit, from whatever side, ends here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+
+from grid.core import access, blobs, policy, records
+from grid.core.conf import conf
+from grid.core.explain import never_runs
+from grid.core.models import InputFile, Node, Secret, Task
+from grid.core.store import Stored
+from tasks.errors import Conflict, Fault, SpecError
+from tasks.limits import Limits
+from tasks.spec import FileSpec, TaskSpec, parse_spec, spec_hash
+
+
+def upload(owner: User, chunks: Iterable[bytes], sha256: str | None, now: datetime) -> Stored:
+    """Store a file for later tasks of ``owner``; raises SpecError when the hash is wrong, TooLarge over the server's cap."""
+    return blobs.keep(owner, chunks, sha256, conf().max_blob_bytes, now=now)
+
+
+def submit(
+    *,
+    owner: User,
+    spec: object,
+    contents: Mapping[str, bytes],
+    default_name: str,
+    idempotency_key: str,
+    now: datetime,
+) -> tuple[Task, bool]:
+    """Make a task of a description; return it, and whether it is new.
+
+    ``contents`` are small files by sha256 that the spec refers to. The same ``idempotency_key`` gives the same task again.
+    Raises SpecError with every fault, Conflict when the key was used for another description.
+    """
+    parsed = parse_spec(spec, default_name=default_name)
+    for sha256, content in contents.items():
+        upload(owner, [content], sha256, now)
+    stored = _with_references(owner, parsed, now)
+    known = _known(owner, idempotency_key, spec_hash(stored))
+    if known is not None:
+        return known, False
+    limits = policy.effective_limits(stored, conf())
+    _refuse_faults(owner, stored, limits)
+    try:
+        with transaction.atomic():
+            return _create(owner, stored, limits, idempotency_key, now), True
+    except IntegrityError:
+        # The same request came twice at the same moment, and the other was first.
+        known = _known(owner, idempotency_key, spec_hash(stored))
+        if known is None:
+            raise
+        return known, False
+
+
+def _known(owner: User, key: str, digest: str) -> Task | None:
+    found = Task.objects.filter(owner=owner, idempotency_key=key).first() if key else None
+    if found is not None and found.spec_hash != digest:
+        raise Conflict(f"the idempotency key {key} was used for another task, {found.id}; take a new one")
+    return found
+
+
+def _with_references(owner: User, spec: TaskSpec, now: datetime) -> TaskSpec:
+    """The spec with every file as a reference: content written in it goes to the store, paths have no meaning here."""
+    files: dict[str, FileSpec] = {}
+    faults = []
+    for name, file in spec.files.items():
+        if file.content is not None:
+            stored = upload(owner, [file.content.encode()], None, now)
+            files[name] = FileSpec(reference=stored.sha256, executable=file.executable)
+        elif file.reference is not None:
+            files[name] = file
+        else:
+            faults.append(
+                Fault(f"files.{name}", "its content did not come along", 'send it and name it by {"reference": sha256}')
+            )
+    if faults:
+        raise SpecError(faults)
+    return spec.model_copy(update={"files": files})
+
+
+def _refuse_faults(owner: User, spec: TaskSpec, limits: Limits) -> None:
+    faults = policy.policy_faults(spec, conf())
+    unknown = set(access.missing_blobs(owner, [file.reference or "" for file in spec.files.values()]))
+    faults += [
+        Fault(f"files.{name}", f"the content {file.reference} is not stored here, or is not yours", "upload it first")
+        for name, file in spec.files.items()
+        if file.reference in unknown
+    ]
+    have = set(Secret.objects.filter(owner=owner, name__in=spec.secrets).values_list("name", flat=True))
+    faults += [
+        Fault("secrets", f'there is no secret "{name}"', f"store it first: grid secret set {name}")
+        for name in spec.secrets
+        if name not in have
+    ]
+    visible = set(access.visible_tasks(owner).filter(id__in=spec.after).values_list("id", flat=True))
+    faults += [
+        Fault("after", f"there is no task {task_id}, or it is not yours")
+        for task_id in spec.after
+        if task_id not in visible
+    ]
+    faults += _unrunnable(owner, spec, limits)
+    if faults:
+        raise SpecError(faults)
+
+
+def _unrunnable(owner: User, spec: TaskSpec, limits: Limits) -> list[Fault]:
+    """A task that no node of this grid could ever run would wait for ever; it is refused while its author is there."""
+    if not Node.objects.exists():
+        return []
+    faults = []
+    reasons = never_runs(policy.demand_of(owner.pk, spec, limits))
+    if reasons:
+        faults.append(Fault("", "no node of this grid can ever run it: " + "; ".join(reasons)))
+    if spec.image and (fault := _image_fault(spec.image)):
+        faults.append(fault)
+    return faults
+
+
+def _image_fault(image: str) -> Fault | None:
+    """An image that no node has is refused when no node can pull; else the node's pull will tell."""
+    known: set[str] = set()
+    for facts in Node.objects.values_list("facts", flat=True):
+        known.update(facts.get("images", ()))
+        if facts.get("registry", True):
+            return None
+    short = image.removeprefix("docker.io/").removeprefix("library/")
+    spellings = {image, short, f"{short}:latest"}
+    if spellings & known or "@" in image:
+        return None
+    near = difflib.get_close_matches(short, known, n=1, cutoff=0.4)
+    hint = f'did you mean "{near[0]}"?' if near else "load it on the nodes, or ask the operator"
+    return Fault("image", f'no node has the image "{image}" and none can pull it', hint)
+
+
+def _create(owner: User, spec: TaskSpec, limits: Limits, idempotency_key: str, now: datetime) -> Task:
+    demand = policy.demand_of(owner.pk, spec, limits)
+    data: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True)
+    task = Task(
+        owner=owner,
+        name=spec.name or "task",
+        labels=dict(spec.labels),
+        priority=spec.priority,
+        spec=data,
+        spec_hash=spec_hash(spec),
+        limits=limits.model_dump(mode="json", exclude_none=True),
+        demand_id=demand.key,
+        idempotency_key=idempotency_key,
+        expires_at=now + timedelta(seconds=spec.expires) if spec.expires else None,
+    )
+    records.create(task, policy.demand_data(demand), spec.after, now)
+    InputFile.objects.bulk_create(
+        InputFile(task=task, path=name, blob_id=file.reference, executable=bool(file.executable))
+        for name, file in spec.files.items()
+    )
+    return task

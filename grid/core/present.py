@@ -1,0 +1,164 @@
+"""The records as the views that the API shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from django.db.models import Q, QuerySet
+
+from grid.core.models import Attempt, Event, Node, OutputFile, Task
+from tasks import result as results
+from tasks.errors import Conflict, Fault, SpecError
+from tasks.order import Facts
+from tasks.outcome import Outcome, PhaseTimes, Usage
+from tasks.outcome import OutputFile as ReportedFile
+from tasks.result import Result, RunFacts, TaskFacts
+from tasks.spec import parse_spec
+from tasks.states import AttemptState, Phase, TaskState
+from tasks.verdicts import Judgement, Verdict, VerdictClass
+from tasks.views import AttemptView, EventView, TaskPage, TaskView
+
+MOST_ITEMS = 500
+FILTERS = ("state", "verdict", "owner", "node", "label", "text")
+
+
+def task_view(task: Task) -> TaskView:
+    """A task as its owner sees it."""
+    attempt = task.attempt
+    running = task.state == TaskState.RUNNING and attempt is not None
+    return TaskView(
+        id=task.id,
+        name=task.name,
+        owner=task.owner.username,
+        state=TaskState(task.state),
+        image=task.spec.get("image", ""),
+        args=tuple(task.spec.get("args", ())),
+        labels=task.labels,
+        priority=task.priority,
+        verdict=task.verdict,
+        verdict_class=task.verdict_class,
+        reason=task.reason,
+        advice=task.advice,
+        exit_code=task.exit_code,
+        attempt=task.attempt_id or "",
+        attempts=task.attempts_made,
+        node=task.node_name,
+        phase=Phase(attempt.phase) if running and attempt and attempt.phase else None,
+        cancel_requested=task.cancel_requested_at is not None,
+        created_at=task.created_at,
+        queued_at=task.queued_at,
+        started_at=task.started_at,
+        finished_at=task.finished_at,
+    )
+
+
+def page(tasks: QuerySet[Task], filters: Mapping[str, str], after: str, limit: int) -> TaskPage:
+    """A page of tasks, newest first, from behind the cursor ``after``; raises SpecError for a filter that makes no sense."""
+    rows = _filtered(tasks, filters)
+    if after:
+        rows = rows.filter(id__lt=after)
+    limit = max(1, min(limit, MOST_ITEMS))
+    # The texts of specs may be long; only what a list shows is made from them.
+    found = list(rows.select_related("owner", "attempt").order_by("-id")[: limit + 1])
+    more = len(found) > limit
+    return TaskPage(items=tuple(task_view(task) for task in found[:limit]), next=found[limit - 1].id if more else "")
+
+
+def _filtered(tasks: QuerySet[Task], filters: Mapping[str, str]) -> QuerySet[Task]:
+    wrong = [name for name in filters if name not in FILTERS]
+    if wrong:
+        raise SpecError(Fault(name, "is not a filter", f"filters are {', '.join(FILTERS)}") for name in wrong)
+    plain = {"state": "state", "verdict": "verdict", "owner": "owner__username", "node": "node_name"}
+    for name, column in plain.items():
+        if filters.get(name):
+            tasks = tasks.filter(**{f"{column}__in": filters[name].split(",")})
+    if filters.get("label"):
+        key, _, value = filters["label"].partition("=")
+        tasks = tasks.filter(Q(**{f"labels__{key}": value}) if value else Q(labels__has_key=key))
+    if filters.get("text"):
+        text = filters["text"]
+        tasks = tasks.filter(Q(name__icontains=text) | Q(id__startswith=text))
+    return tasks
+
+
+def attempt_view(attempt: Attempt) -> AttemptView:
+    """One attempt with its files and usage."""
+    report = attempt.report or {}
+    return AttemptView(
+        id=attempt.id,
+        number=attempt.number,
+        node=attempt.node.name,
+        state=AttemptState(attempt.state),
+        phase=Phase(attempt.phase) if attempt.phase and attempt.state == AttemptState.RUNNING else None,
+        verdict=attempt.verdict,
+        verdict_class=attempt.verdict_class,
+        reason=attempt.reason,
+        exit_code=attempt.exit_code,
+        image_digest=attempt.image_digest,
+        assigned_at=attempt.assigned_at,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        usage=Usage.model_validate(report["usage"]) if report.get("usage") else None,
+        phases=PhaseTimes.model_validate(report["phases"]) if report.get("phases") else None,
+        files=_files(attempt),
+    )
+
+
+def _files(attempt: Attempt) -> tuple[ReportedFile, ...]:
+    rows = OutputFile.objects.filter(attempt=attempt).select_related("blob").order_by("path")
+    return tuple(
+        ReportedFile(path=row.path, sha256=row.blob_id, size=row.blob.size, executable=row.executable) for row in rows
+    )
+
+
+def event_view(event: Event) -> EventView:
+    """One line of a timeline."""
+    return EventView(number=event.id, task=event.task_id, at=event.at, kind=event.kind, data=event.data)
+
+
+def result(task: Task) -> Result:
+    """The result of a task; raises Conflict while it is not final."""
+    if not TaskState(task.state).final or task.finished_at is None:
+        raise Conflict(f"the task {task.id} is {task.state}; it has no result yet")
+    facts = TaskFacts(
+        id=task.id,
+        spec=parse_spec(task.spec, default_name=task.name),
+        queued_at=task.queued_at or task.created_at,
+        finished_at=task.finished_at,
+    )
+    judgement = Judgement(Verdict(task.verdict), VerdictClass(task.verdict_class), task.reason, task.advice)
+    return results.build_result(facts, _run(task), judgement)
+
+
+def _run(task: Task) -> RunFacts | None:
+    attempt = Attempt.objects.select_related("node").filter(id=task.attempt_id).first()
+    if attempt is None:
+        return None
+    outcome = None
+    if attempt.report:
+        outcome = Outcome.model_validate(
+            {**attempt.report, "attempt": attempt.id, "token": "", "files": _files(attempt)}
+        )
+    return RunFacts(
+        id=attempt.id,
+        number=attempt.number,
+        node=attempt.node.name,
+        tags=_tags(attempt.node),
+        started_at=attempt.started_at,
+        outcome=outcome,
+    )
+
+
+def _tags(node: Node) -> tuple[str, ...]:
+    return Facts.model_validate(node.facts).tags if node.facts else ()
+
+
+def timeline(task: Task, since: int = 0) -> list[EventView]:
+    """The events of a task, oldest first."""
+    return [event_view(event) for event in Event.objects.filter(task=task, id__gt=since).order_by("id")]
+
+
+def age(moment: datetime | None, now: datetime) -> float:
+    """Seconds since a moment; 0 for none."""
+    return (now - moment).total_seconds() if moment else 0.0

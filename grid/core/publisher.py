@@ -1,0 +1,99 @@
+"""The only place that talks to the broker: wake-ups for nodes, from rows, by the dispatcher.
+
+Nothing that a user calls publishes. A message that is lost is sent again from its row; a repeated one opens nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import KombuError, OperationalError
+
+from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
+from grid.core.models import Attempt
+
+logger = logging.getLogger(__name__)
+
+# A dead broker must not hold the dispatcher up for long; the next tick tries again.
+CONNECT_SECONDS = 1.0
+_BROKER_ERRORS = (OperationalError, KombuError, OSError, RuntimeError)
+
+
+class Publisher:
+    """Sends wake-ups; ``down`` is the reason while the broker does not answer."""
+
+    def __init__(self, broker_url: str) -> None:
+        self.app: Celery = make_app(broker_url)
+        self.app.conf.broker_connection_timeout = CONNECT_SECONDS
+        self.app.conf.broker_transport_options = {
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_timeout": 5.0,
+            "max_retries": 0,
+        }
+        self.down = ""
+
+    def send(self, attempts: Sequence[Attempt]) -> bool:
+        """Tell each attempt's node that it waits; False when the broker did not take them (all are sent again later)."""
+        if not attempts:
+            return True
+        try:
+            with self.app.producer_or_acquire() as producer, producer.batch():
+                for attempt in attempts:
+                    self._send_one(attempt, producer)
+        except _BROKER_ERRORS as error:
+            self._note_down(error)
+            return False
+        self._note_up()
+        return True
+
+    def _send_one(self, attempt: Attempt, producer: object) -> None:
+        # The arguments are ids only: Flower and the broker's memory show no user's data.
+        self.app.send_task(
+            RUN_TASK,
+            args=[attempt.id, attempt.nonce],
+            task_id=attempt.id,
+            shadow=attempt.task.name,
+            queue=Queue(attempt.node.queue, routing_key=attempt.node.queue),
+            producer=producer,
+            ignore_result=True,
+            retry=False,
+            add_to_parent=False,
+        )
+
+    def cancel(self, attempt: Attempt, reason: str) -> bool:
+        """Ask the node to end an attempt at once; should this get lost, the next heartbeat's answer tells it."""
+        arguments = {"attempt": attempt.id, "reason": reason}
+        try:
+            self.app.control.broadcast(
+                CANCEL_COMMAND, arguments=arguments, destination=[hostname_of(attempt.node.name)], reply=False
+            )
+        except _BROKER_ERRORS as error:
+            self._note_down(error)
+            return False
+        return True
+
+    def answers(self) -> bool:
+        """Try the broker; used while it is down, before anything new is placed."""
+        try:
+            with self.app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
+        except _BROKER_ERRORS as error:
+            self._note_down(error)
+            return False
+        self._note_up()
+        return True
+
+    def _note_down(self, error: Exception) -> None:
+        if not self.down:
+            logger.warning("the broker does not answer: %s", error, extra={"action": "broker_down"})
+        self.down = str(error) or type(error).__name__
+        # Pooled connections to a broker that went away may look alive; new ones tell the truth.
+        self.app.pool.force_close_all()
+
+    def _note_up(self) -> None:
+        if self.down:
+            logger.info("the broker answers again", extra={"action": "broker_up"})
+        self.down = ""

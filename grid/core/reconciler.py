@@ -1,0 +1,100 @@
+"""The reconciler: every state that is not final has a deadline, and here each of them is enforced.
+
+It runs in the dispatcher's process, once a tick, and only in the one that leads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from django.db.models import Q
+
+from grid.core import ending, records, snapshot
+from grid.core.conf import GridSettings
+from grid.core.dispatcher import Dispatcher
+from grid.core.models import Attempt
+from grid.core.publisher import Publisher
+from tasks.states import AttemptState
+from tasks.verdicts import Verdict
+
+logger = logging.getLogger(__name__)
+
+BATCH = 200
+REVIVE_EVERY = 5
+
+
+class Reconciler:
+    """Enforces deadlines, tick by tick."""
+
+    def __init__(self, settings: GridSettings, dispatcher: Dispatcher, publisher: Publisher) -> None:
+        self._settings = settings
+        self._dispatcher = dispatcher
+        self._publisher = publisher
+        self._ticks = 0
+
+    def tick(self, now: datetime) -> None:
+        """Look at everything that could be late."""
+        self._ticks += 1
+        steps: tuple[Callable[[datetime], object], ...] = (
+            records.expire,
+            records.promote,
+            self._not_taken_up,
+            self._silent,
+            self._too_long_in_a_phase,
+        )
+        for step in steps:
+            step(now)
+        if self._ticks % REVIVE_EVERY == 0:
+            snapshot.revive()
+
+    def _not_taken_up(self, now: datetime) -> None:
+        """Orders that wait for their node: sent again, and taken back when the node is away or does not react."""
+        waiting = Attempt.objects.filter(state=AttemptState.ASSIGNED).select_related("node", "task")
+        again = []
+        for attempt in waiting.order_by("assigned_at")[:BATCH]:
+            if not snapshot.online(attempt.node, now):
+                ending.returned(attempt, f"node {attempt.node.name} went away before it took the task up", now)
+            elif attempt.sent_at is None or self._publisher.down:
+                # The broker is at fault, not the node: the attempt waits for it.
+                again.append(attempt)
+            elif attempt.lease_until + timedelta(seconds=self._settings.lease_seconds) <= now:
+                ending.returned(attempt, f"node {attempt.node.name} did not take the task up in time", now)
+            elif attempt.sent_at + timedelta(seconds=self._settings.resend_seconds) <= now:
+                again.append(attempt)
+        if again and not (self._publisher.down and not self._publisher.answers()):
+            self._dispatcher.resend(again, now)
+
+    def _silent(self, now: datetime) -> None:
+        """Running attempts whose lease has lapsed: their node is lost."""
+        late = Attempt.objects.filter(state=AttemptState.RUNNING, lease_until__lte=now).select_related("node", "task")
+        for attempt in late[:BATCH]:
+            seconds = self._settings.lease_seconds
+            why = f"node {attempt.node.name} was not heard of for {seconds:g} s while the task was on it"
+            if ending.lost(attempt, why, now):
+                logger.warning(why, extra={"action": "node_lost", "attempt": attempt.id, "task": attempt.task_id})
+
+    def _too_long_in_a_phase(self, now: datetime) -> None:
+        late = Attempt.objects.filter(state=AttemptState.RUNNING, phase_deadline__lte=now).select_related(
+            "node", "task"
+        )
+        for attempt in late[:BATCH]:
+            ending.lost(
+                attempt,
+                f"node {attempt.node.name} did not finish {attempt.phase} in the time it is given for that",
+                now,
+                Verdict.RUNTIME_ERROR,
+            )
+
+    def cancels(self, now: datetime) -> None:
+        """Cancelled tasks that still run: tell the node at once, and give up on it after the grace. Looked at in every round."""
+        wanted = Attempt.objects.filter(~Q(state=AttemptState.ENDED), task__cancel_requested_at__isnull=False)
+        for attempt in wanted.select_related("node", "task")[:BATCH]:
+            asked = attempt.task.cancel_requested_at
+            if asked is not None and asked + timedelta(seconds=self._settings.cancel_grace_seconds) <= now:
+                ending.lost(attempt, f"node {attempt.node.name} did not report the end of the cancelled task", now)
+            elif attempt.cancel_sent_at is None and not self._publisher.down:
+                reason = records.cancel_judgement(attempt.task).reason
+                if self._publisher.cancel(attempt, reason):
+                    Attempt.objects.filter(id=attempt.id).update(cancel_sent_at=now)

@@ -1,0 +1,294 @@
+"""The only writer of states: every move of a task or an attempt is one function here.
+
+A move is a conditional UPDATE that names the state it saw; zero rows means that somebody else was first, which is normal.
+Each move appends an event. A final task never changes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from grid.core import events, wake
+from grid.core.models import Attempt, Demand, Dependency, Node, Task
+from tasks.states import ACTIVE_STATES, FINAL_STATES, AttemptState, Phase, TaskState
+from tasks.verdicts import Judgement, Verdict, VerdictClass, other
+
+_FINAL_STATE = {
+    Verdict.CANCELLED: TaskState.CANCELLED,
+    Verdict.EXPIRED: TaskState.EXPIRED,
+    Verdict.SKIPPED: TaskState.SKIPPED,
+}
+_NOT_STARTED = (TaskState.WAITING, TaskState.QUEUED)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A task goes back to the queue after an attempt: not before a time, and not on the nodes named."""
+
+    not_before: datetime
+    avoid: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ends: its judgement, the facts to keep with it, and ``again`` when the task is to be tried once more.
+
+    ``judgement`` is that of the attempt, ``task_judgement`` that of the task where it differs (poison).
+    """
+
+    judgement: Judgement
+    again: Again | None = None
+    task_judgement: Judgement | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def create(task: Task, demand_data: Mapping[str, Any], needs: Iterable[str], now: datetime) -> None:
+    """Write a new task: queued, or waiting while something it needs has not succeeded."""
+    Demand.objects.get_or_create(key=task.demand_id, defaults={"owner_id": task.owner_id, "data": dict(demand_data)})
+    task.created_at = now
+    needs = list(needs)
+    unmet = Task.objects.filter(id__in=needs).exclude(state=TaskState.SUCCEEDED).exists()
+    task.state = TaskState.WAITING if unmet else TaskState.QUEUED
+    task.queued_at = None if unmet else now
+    task.save(force_insert=True)
+    Dependency.objects.bulk_create(Dependency(task_id=task.id, needs_id=need) for need in needs)
+    events.append(task.id, "submitted", now, name=task.name)
+    if unmet:
+        _settle_waiting([task.id], now)
+    else:
+        _note_queued(task.demand_id)
+
+
+def assign(task_id: str, node: Node, now: datetime, lease_seconds: float) -> Attempt | None:
+    """Give a queued task to a node; None when it is not queued any more. Belongs into a transaction that checks the fence."""
+    moved = Task.objects.filter(id=task_id, state=TaskState.QUEUED).update(
+        state=TaskState.ASSIGNED, attempts_made=F("attempts_made") + 1, node_name=node.name
+    )
+    if not moved:
+        return None
+    number = Task.objects.values_list("attempts_made", flat=True).get(id=task_id)
+    until = now + timedelta(seconds=lease_seconds)
+    attempt = Attempt.objects.create(
+        task_id=task_id,
+        number=number,
+        node=node,
+        nonce=secrets.token_hex(8),
+        token=secrets.token_hex(24),
+        assigned_at=now,
+        lease_until=until,
+        phase_deadline=until,
+    )
+    Task.objects.filter(id=task_id).update(attempt=attempt)
+    events.append(task_id, "assigned", now, node=node.name, attempt=attempt.id, number=number)
+    return attempt
+
+
+def start(attempt: Attempt, session: str, now: datetime, lease_seconds: float, staging_seconds: float) -> bool:
+    """A node takes the attempt up; False when it is not waiting for that any more."""
+    with transaction.atomic():
+        taken = Attempt.objects.filter(id=attempt.id, nonce=attempt.nonce, state=AttemptState.ASSIGNED).update(
+            state=AttemptState.RUNNING,
+            phase=Phase.STAGING,
+            session=session,
+            started_at=now,
+            lease_until=now + timedelta(seconds=lease_seconds),
+            phase_deadline=now + timedelta(seconds=staging_seconds),
+        )
+        moved = taken and Task.objects.filter(id=attempt.task_id, attempt=attempt, state=TaskState.ASSIGNED).update(
+            state=TaskState.RUNNING, started_at=now
+        )
+        if not moved:
+            transaction.set_rollback(bool(taken))
+            return False
+        events.append(attempt.task_id, "started", now, node=attempt.node.name, attempt=attempt.id)
+    return True
+
+
+def set_phase(attempt: Attempt, phase: Phase, deadline: datetime, now: datetime) -> bool:
+    """A running attempt is in another phase; False when nothing changed."""
+    with transaction.atomic():
+        rows = Attempt.objects.filter(id=attempt.id, token=attempt.token, state=AttemptState.RUNNING).exclude(
+            phase=phase
+        )
+        if not rows.update(phase=phase, phase_deadline=deadline):
+            return False
+        events.append(attempt.task_id, "phase", now, attempt=attempt.id, phase=phase.value)
+    return True
+
+
+def end(attempt: Attempt, ending: Ending, now: datetime) -> bool:
+    """End an attempt, and with it the task or this try of it; False when the attempt had ended before.
+
+    Belongs into the caller's transaction, so that an outcome and its files are accepted together or not at all.
+    """
+    judgement = ending.judgement
+    ended = (
+        Attempt.objects.filter(id=attempt.id, token=attempt.token)
+        .exclude(state=AttemptState.ENDED)
+        .update(
+            state=AttemptState.ENDED,
+            ended_at=now,
+            verdict=judgement.verdict,
+            verdict_class=judgement.verdict_class,
+            reason=judgement.reason,
+            advice=judgement.advice,
+            **ending.facts,
+        )
+    )
+    if not ended:
+        return False
+    events.append(
+        attempt.task_id,
+        "attempt_ended",
+        now,
+        attempt=attempt.id,
+        node=attempt.node.name,
+        verdict=judgement.verdict.value,
+        reason=judgement.reason,
+    )
+    if ending.again is not None:
+        _requeue(attempt, ending.again, now)
+    else:
+        final = ending.task_judgement or judgement
+        _finish([attempt.task_id], tuple(ACTIVE_STATES), final, now, exit_code=ending.facts.get("exit_code"))
+    return True
+
+
+def _requeue(attempt: Attempt, again: Again, now: datetime) -> None:
+    later = again.not_before > now
+    moved = Task.objects.filter(id=attempt.task_id, attempt=attempt, state__in=ACTIVE_STATES).update(
+        state=TaskState.WAITING if later else TaskState.QUEUED,
+        not_before=again.not_before if later else None,
+        queued_at=None if later else now,
+        started_at=None,
+        avoid=list(again.avoid),
+    )
+    if moved:
+        events.append(attempt.task_id, "retry", now, reason=again.reason)
+        _note_queued(Task.objects.values_list("demand_id", flat=True).get(id=attempt.task_id))
+
+
+def cancel(task: Task, *, by: str, reason: str, now: datetime) -> Task:
+    """Cancel a task: at once while nothing runs, else the node is asked to end it. A final task stays as it is."""
+    judgement = other(Verdict.CANCELLED, _cancel_words(by, reason))
+    with transaction.atomic():
+        noted = (
+            Task.objects.filter(id=task.id, cancel_requested_at__isnull=True)
+            .exclude(state__in=FINAL_STATES)
+            .update(cancel_requested_at=now, cancel_by=by, cancel_reason=reason)
+        )
+        if noted:
+            events.append(task.id, "cancel_requested", now, by=by, reason=reason)
+        if not _finish([task.id], _NOT_STARTED, judgement, now):
+            _cancel_untaken(task.id, judgement, now)
+    wake.dispatcher()
+    task.refresh_from_db()
+    return task
+
+
+def _cancel_untaken(task_id: str, judgement: Judgement, now: datetime) -> None:
+    """An attempt that no node has taken up yet ends at once; its message in the broker will open nothing."""
+    attempt = Attempt.objects.select_related("node").filter(task_id=task_id, state=AttemptState.ASSIGNED).first()
+    if attempt is not None and Attempt.objects.filter(id=attempt.id, state=AttemptState.ASSIGNED).update(session="-"):
+        end(attempt, Ending(judgement), now)
+
+
+def cancel_judgement(task: Task) -> Judgement:
+    """The judgement on a task that was ended because somebody cancelled it."""
+    return other(Verdict.CANCELLED, _cancel_words(task.cancel_by, task.cancel_reason))
+
+
+def _cancel_words(by: str, reason: str) -> str:
+    return f"cancelled by {by or 'the grid'}" + (f": {reason}" if reason else "")
+
+
+def expire(now: datetime, limit: int = 500) -> int:
+    """End tasks that did not start before their time; return how many."""
+    late = Task.objects.filter(state__in=_NOT_STARTED, expires_at__lte=now).values_list("id", flat=True)[:limit]
+    judgement = other(Verdict.EXPIRED, "the task had not started when its time to start was over")
+    with transaction.atomic():
+        return _finish(list(late), _NOT_STARTED, judgement, now)
+
+
+def promote(now: datetime, limit: int = 500) -> int:
+    """Queue the waiting tasks whose delay is over; return how many."""
+    ready = list(
+        Task.objects.filter(state=TaskState.WAITING, not_before__lte=now).values_list("id", "demand_id")[:limit]
+    )
+    moved = 0
+    for task_id, demand_id in ready:
+        with transaction.atomic():
+            rows = Task.objects.filter(id=task_id, state=TaskState.WAITING, not_before__lte=now)
+            if rows.update(state=TaskState.QUEUED, not_before=None, queued_at=now):
+                moved += 1
+                events.append(task_id, "queued", now)
+                _note_queued(demand_id)
+    return moved
+
+
+def _finish(
+    task_ids: list[str],
+    states: tuple[TaskState, ...],
+    judgement: Judgement,
+    now: datetime,
+    exit_code: int | None = None,
+) -> int:
+    """Make tasks final, and settle those that wait for them; return how many were moved."""
+    moved = 0
+    state = _FINAL_STATE.get(judgement.verdict) or (
+        TaskState.SUCCEEDED if judgement.verdict_class is VerdictClass.SUCCESS else TaskState.FAILED
+    )
+    for task_id in task_ids:
+        done = Task.objects.filter(id=task_id, state__in=states).update(
+            state=state,
+            finished_at=now,
+            verdict=judgement.verdict,
+            verdict_class=judgement.verdict_class,
+            reason=judgement.reason,
+            advice=judgement.advice,
+            exit_code=exit_code,
+        )
+        if done:
+            moved += 1
+            events.append(
+                task_id, "finished", now, state=state.value, verdict=judgement.verdict.value, reason=judgement.reason
+            )
+            _settle_waiting(Dependency.objects.filter(needs_id=task_id).values_list("task_id", flat=True), now)
+    if moved:
+        wake.dispatcher()
+    return moved
+
+
+def _settle_waiting(task_ids: Iterable[str], now: datetime) -> None:
+    """Queue the waiting tasks whose needs have all succeeded, skip those with a need that never will.
+
+    The rows are locked first: of two needs that finish at the same moment the second sees the first.
+    """
+    for task in Task.objects.select_for_update().filter(
+        id__in=list(task_ids), state=TaskState.WAITING, not_before=None
+    ):
+        needs = list(Task.objects.filter(children__task=task).values_list("id", "state", "name"))
+        broken = [(need, name) for need, state, name in needs if state in FINAL_STATES - {TaskState.SUCCEEDED}]
+        if broken:
+            need, name = broken[0]
+            judgement = other(Verdict.SKIPPED, f"it was to run after {name} ({need}), which did not succeed")
+            _finish([task.id], (TaskState.WAITING,), judgement, now)
+        elif all(state == TaskState.SUCCEEDED for _, state, _ in needs):
+            rows = Task.objects.filter(id=task.id, state=TaskState.WAITING)
+            if rows.update(state=TaskState.QUEUED, queued_at=now):
+                events.append(task.id, "queued", now)
+                _note_queued(task.demand_id)
+
+
+def _note_queued(demand_id: str) -> None:
+    """Show the dispatcher that there is something of this demand, and wake it."""
+    Demand.objects.filter(key=demand_id, active=False).update(active=True)
+    wake.dispatcher()

@@ -1,0 +1,119 @@
+"""The state of the grid as the plain values that placement decides on; read from the records and nothing else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+
+from grid.core import policy
+from grid.core.ids import order_of
+from grid.core.models import Attempt, Demand, Node, Task
+from tasks.order import Facts
+from tasks.placement import Amounts, Backlog, Lease, NodeView, QueuedTask
+from tasks.states import AttemptState, TaskState
+
+
+def nodes(now: datetime, margin_seconds: float) -> tuple[NodeView, ...]:
+    """All nodes with the attempts that hold a part of them."""
+    leases: dict[int, list[Lease]] = defaultdict(list)
+    active = Attempt.objects.exclude(state=AttemptState.ENDED).select_related("task__demand")
+    for attempt in active.only("id", "node_id", "assigned_at", "started_at", "task__id", "task__demand__data"):
+        leases[attempt.node_id].append(_lease(attempt, margin_seconds))
+    return tuple(_node_view(node, tuple(leases[node.pk]), now) for node in Node.objects.order_by("name") if node.facts)
+
+
+def _lease(attempt: Attempt, margin_seconds: float) -> Lease:
+    demand = policy.demand_from(attempt.task.demand.data)
+    since = attempt.started_at or attempt.assigned_at
+    return Lease(
+        attempt=attempt.id,
+        amounts=demand.amounts,
+        ends_at=since.timestamp() + demand.time_seconds + margin_seconds if demand.time_seconds else None,
+        exclusive=demand.exclusive,
+        singleton=demand.singleton,
+        resources=demand.resources,
+        owner=demand.owner,
+    )
+
+
+def _node_view(node: Node, leases: tuple[Lease, ...], now: datetime) -> NodeView:
+    facts = Facts.model_validate(node.facts)
+    offered = facts.capacity
+    reason = not_ready_reason(node, now)
+    return NodeView(
+        name=node.name,
+        capacity=Amounts(
+            offered.cpus, offered.memory, offered.swap, offered.pids, offered.storage, offered.gpus, offered.slots
+        ),
+        tags=frozenset(facts.tags),
+        enforces=frozenset(facts.enforces),
+        runtimes=frozenset(facts.runtimes),
+        gpu_memory=offered.gpu_memory,
+        ready=not reason,
+        not_ready_reason=reason,
+        leases=leases,
+    )
+
+
+def online(node: Node, now: datetime) -> bool:
+    """Whether the node has been heard of within its lease."""
+    return node.lease_until is not None and node.lease_until > now
+
+
+def not_ready_reason(node: Node, now: datetime) -> str:
+    """Why the node takes nothing now; empty when it does."""
+    if not online(node, now):
+        return f"not heard of since {node.last_seen:%H:%M:%S} UTC" if node.last_seen else "it has never joined"
+    if node.drained:
+        return "it is drained"
+    return "" if node.ready else node.not_ready_reason or "it is not ready"
+
+
+def backlogs(heads: int) -> tuple[Backlog, ...]:
+    """The queue by demand: the first ``heads`` tasks of each. Demands without queued tasks are put to rest."""
+    found = []
+    for row in Demand.objects.filter(active=True).order_by("key"):
+        queued = queued_heads(row.key, heads)
+        if queued:
+            # The number behind the heads does not matter to the decision, only that there are more.
+            more = len(queued) == heads
+            found.append(Backlog(policy.demand_from(row.data), queued, len(queued) + more))
+        else:
+            _rest(row.key)
+    return tuple(found)
+
+
+def queued_heads(demand: str, heads: int) -> tuple[QueuedTask, ...]:
+    """The first queued tasks of a demand, oldest first."""
+    rows = Task.objects.filter(demand_id=demand, state=TaskState.QUEUED).order_by("id")
+    return tuple(
+        QueuedTask(task_id, order_of(task_id), queued_at.timestamp(), frozenset(avoid))
+        for task_id, queued_at, avoid in rows.values_list("id", "queued_at", "avoid")[:heads]
+        if queued_at is not None
+    )
+
+
+def counted_backlogs() -> tuple[Backlog, ...]:
+    """The queue by demand with exact counts, for people who ask for their position."""
+    return tuple(
+        Backlog(policy.demand_from(row.data), queued_heads(row.key, 1), count)
+        for row in Demand.objects.filter(active=True)
+        if (count := Task.objects.filter(demand_id=row.key, state=TaskState.QUEUED).count())
+    )
+
+
+def revive(demands: Iterable[str] | None = None) -> int:
+    """Wake demands that rest although something of them is queued (a submit crossed the moment of ``_rest``)."""
+    resting = Demand.objects.filter(active=False)
+    if demands is not None:
+        resting = resting.filter(key__in=list(demands))
+    queued = Task.objects.filter(state=TaskState.QUEUED, demand_id__in=resting.values("key"))
+    return Demand.objects.filter(key__in=list(queued.values_list("demand_id", flat=True).distinct())).update(
+        active=True
+    )
+
+
+def _rest(demand: str) -> None:
+    Demand.objects.filter(key=demand, active=True).exclude(tasks__state=TaskState.QUEUED).update(active=False)
+    revive([demand])

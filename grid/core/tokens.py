@@ -1,0 +1,74 @@
+"""Bearer tokens: made once in clear text, kept as a hash, limited by scopes and time."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from django.contrib.auth.models import User
+from django.db.models import Q
+
+from grid.core.models import Node, Token
+from tasks.errors import NotAllowed
+
+USED_SECONDS = 300.0
+
+
+class Scope(StrEnum):
+    """What a token opens: reading, submitting and cancelling, a node's own side of the API, the operator's verbs."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    NODE = "node"
+    ADMIN = "admin"
+
+
+def create(
+    *,
+    owner: User,
+    name: str,
+    scopes: Iterable[Scope],
+    now: datetime,
+    node: Node | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[Token, str]:
+    """Make a token; the clear text is returned this once. 192 random bits need no slow hash."""
+    clear = f"grid_{secrets.token_urlsafe(24)}"
+    token = Token.objects.create(
+        owner=owner,
+        name=name,
+        hash=_hash(clear),
+        scopes=sorted(scope.value for scope in scopes),
+        node=node,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    return token, clear
+
+
+def authenticate(clear: str, now: datetime) -> Token:
+    """The token for a clear text; raises NotAllowed when it is unknown, expired, or its owner is not active."""
+    token = Token.objects.select_related("owner", "node").filter(hash=_hash(clear)).first()
+    if token is None:
+        raise NotAllowed("the token is not known here; it may have been revoked")
+    if token.expires_at is not None and token.expires_at <= now:
+        raise NotAllowed(f"the token expired at {token.expires_at:%Y-%m-%d %H:%M} UTC; make a new one")
+    if not token.owner.is_active:
+        raise NotAllowed("the account of this token is closed")
+    _note_use(token, now)
+    return token
+
+
+def _note_use(token: Token, now: datetime) -> None:
+    """Note the use, at most once in some minutes: a heartbeat must not cost a write for it."""
+    old = now - timedelta(seconds=USED_SECONDS)
+    if token.last_used_at is None or token.last_used_at < old:
+        unused = Q(last_used_at__isnull=True) | Q(last_used_at__lt=old)
+        Token.objects.filter(unused, pk=token.pk).update(last_used_at=now)
+
+
+def _hash(clear: str) -> str:
+    return hashlib.sha256(clear.encode()).hexdigest()
