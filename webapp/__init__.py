@@ -1,0 +1,1 @@
+"""The doors of the server: pages, REST API, health and metrics, thin over the verbs of ``grid.core``."""
