@@ -1,0 +1,74 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from grid.cli import printing, server, tasks
+
+app = typer.Typer(
+    name="grid",
+    help="A grid for small labs: a task folder goes in, a container runs under limits, a result comes out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+node_app = typer.Typer(help="Run tasks on this machine.", no_args_is_help=True)
+secret_app = typer.Typer(help="Your stored secrets, which tasks name in their description.", no_args_is_help=True)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+_TASKS: dict[str, Callable[..., None]] = {
+    "submit": tasks.submit,
+    "run": tasks.run,
+    "list": tasks.list_,
+    "status": tasks.status,
+    "logs": tasks.logs,
+    "result": tasks.result,
+    "cancel": tasks.cancel,
+    "explain": tasks.explain,
+}
+_GRID: dict[str, Callable[..., None]] = {
+    "nodes": server.nodes,
+    "schema": server.schema,
+}
+_NODE: dict[str, Callable[..., None]] = {"start": server.node_start, "check": server.node_check}
+_SECRET: dict[str, Callable[..., None]] = {
+    "set": server.secret_set,
+    "list": server.secret_list,
+    "remove": server.secret_remove,
+}
+
+for _name, _command in _TASKS.items():
+    app.command(_name, rich_help_panel="Tasks")(_command)
+for _name, _command in _GRID.items():
+    app.command(_name, rich_help_panel="The grid")(_command)
+for _name, _command in _NODE.items():
+    node_app.command(_name, context_settings=_PASS_ON, add_help_option=False)(_command)
+for _name, _command in _SECRET.items():
+    secret_app.command(_name)(_command)
+app.add_typer(node_app, name="node", rich_help_panel="The grid")
+app.add_typer(secret_app, name="secret", rich_help_panel="The grid")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            number = version("celery-grid")
+        except PackageNotFoundError:
+            number = "of a source tree that is not installed"
+        printing.say(f"grid {number}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options before any command."""
