@@ -35,8 +35,8 @@ class SettingsError(ValueError):
 class GridSettings(BaseModel):
     """What an operator can set. Sizes and times in the defaults' units are bytes and seconds.
 
-    ``default_limits`` are taken for what a task leaves open, ``max_limits`` cap what it asks; both are JSON objects with
-    the keys and units of a task's ``limits``.
+    ``default_limits`` are taken for what a task leaves open, ``max_limits`` cap what it asks; both are JSON objects
+    with the keys and units of a task's ``limits``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -18,12 +18,12 @@ from grid.core.models import Attempt, Node
 from grid.core.publisher import Publisher
 from grid.core.wake import DISPATCHER
 from tasks.errors import Stale
-from tasks.placement import Decision, Placement, Policy, Reservation, current_shares, decide
+from tasks.placement import Decision, NodeView, Placement, Policy, Reservation, current_shares, decide
 from tasks.states import AttemptState
 
 logger = logging.getLogger(__name__)
 
-# The heads of a demand that are loaded at first, and at most: a round never needs more than the free slots of all nodes.
+# The heads of a demand that are loaded at first, and at most: a round needs no more than the nodes have free slots.
 LEAST_HEADS = 32
 MOST_HEADS = 1000
 LOCK_SECONDS = 10.0
@@ -111,5 +111,5 @@ class Dispatcher:
         self._send(waiting, now)
 
 
-def _free_slots(nodes: Sequence[snapshot.NodeView]) -> int:
+def _free_slots(nodes: Sequence[NodeView]) -> int:
     return sum(max(0, node.capacity.slots - len(node.leases)) for node in nodes if node.ready)

@@ -1,4 +1,4 @@
-"""What follows the end of an attempt: the task is final, or it is tried again elsewhere. The decision is `tasks.retry`."""
+"""What follows the end of an attempt: the task is final, or it is tried again; the decision is `tasks.retry`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def returned(attempt: Attempt, why: str, now: datetime) -> bool:
         return lost(attempt, why, now)
     again = Again(not_before=now, avoid=tuple(attempt.task.avoid), reason=why)
     with transaction.atomic():
-        # Naming the state takes the row's lock: a node that takes the attempt up at this moment is either first or stale.
+        # Naming the state takes the row's lock: a node that takes it up at this moment is either first or stale.
         if not Attempt.objects.filter(id=attempt.id, state=AttemptState.ASSIGNED).update(session="-"):
             return False
         return records.end(attempt, Ending(other(Verdict.NODE_LOST, why), again), now)

@@ -1,4 +1,4 @@
-"""Identifiers of tasks and attempts: version 7 UUIDs as 32 hexadecimal digits, so that later ones sort after earlier ones."""
+"""Identifiers of tasks and attempts: version 7 UUIDs as 32 hexadecimal digits; later ones sort after earlier ones."""
 
 from __future__ import annotations
 

@@ -16,12 +16,13 @@ from grid.core.explain import never_runs
 from grid.core.models import InputFile, Node, Secret, Task
 from grid.core.store import Stored
 from tasks.errors import Conflict, Fault, SpecError
+from tasks.files import FileSpec
 from tasks.limits import Limits
-from tasks.spec import FileSpec, TaskSpec, parse_spec, spec_hash
+from tasks.spec import TaskSpec, parse_spec, spec_hash
 
 
 def upload(owner: User, chunks: Iterable[bytes], sha256: str | None, now: datetime) -> Stored:
-    """Store a file for later tasks of ``owner``; raises SpecError when the hash is wrong, TooLarge over the server's cap."""
+    """Store a file for later tasks of ``owner``; raises SpecError for a wrong hash, TooLarge over the server's cap."""
     return blobs.keep(owner, chunks, sha256, conf().max_blob_bytes, now=now)
 
 
@@ -36,7 +37,8 @@ def submit(
 ) -> tuple[Task, bool]:
     """Make a task of a description; return it, and whether it is new.
 
-    ``contents`` are small files by sha256 that the spec refers to. The same ``idempotency_key`` gives the same task again.
+    ``contents`` are small files by sha256 that the spec refers to. The same ``idempotency_key`` gives the same task
+    again.
     Raises SpecError with every fault, Conflict when the key was used for another description.
     """
     parsed = parse_spec(spec, default_name=default_name)
@@ -156,7 +158,7 @@ def _create(owner: User, spec: TaskSpec, limits: Limits, idempotency_key: str, n
     )
     records.create(task, policy.demand_data(demand), spec.after, now)
     InputFile.objects.bulk_create(
-        InputFile(task=task, path=name, blob_id=file.reference, executable=bool(file.executable))
+        InputFile(task=task, path=name, blob_id=file.reference or "", executable=bool(file.executable))
         for name, file in spec.files.items()
     )
     return task

@@ -28,6 +28,7 @@ from tasks.order import (
     StagedFile,
     Welcome,
 )
+from tasks.placement import Lease
 from tasks.spec import parse_spec
 from tasks.states import AttemptState, Phase
 from tasks.views import NodeStatus
@@ -210,7 +211,7 @@ def attempt_blob(node: Node, attempt_id: str, token: str, sha256: str) -> Binary
 
 
 def upload_blob(node: Node, attempt_id: str, token: str, sha256: str, chunks: Iterable[bytes], now: datetime) -> Stored:
-    """Store an output file of the node's own attempt; it belongs to the task's owner. Raises Stale, SpecError, TooLarge."""
+    """Store an output file of the node's own attempt for the task's owner. Raises Stale, SpecError, TooLarge."""
     attempt = own_attempt(node, attempt_id, token)
     return blobs.keep(attempt.task.owner, chunks, sha256, conf().max_blob_bytes, now=now)
 
@@ -229,7 +230,7 @@ def status(now: datetime) -> list[NodeStatus]:
     return [_status(node, now, views[node.name].leases) for node in rows if node.name in views]
 
 
-def _status(node: Node, now: datetime, leases: tuple[snapshot.Lease, ...]) -> NodeStatus:
+def _status(node: Node, now: datetime, leases: tuple[Lease, ...]) -> NodeStatus:
     facts = Facts.model_validate(node.facts)
     reason = snapshot.not_ready_reason(node, now)
     return NodeStatus(

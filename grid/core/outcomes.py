@@ -28,7 +28,7 @@ class MissingBlobs(Conflict):
 def accept(node: Node, outcome: Outcome, now: datetime) -> None:
     """Take the outcome of a running attempt of this node.
 
-    Raises Stale when the attempt has ended before or is not the node's, MissingBlobs when files are to be uploaded first.
+    Raises Stale when the attempt has ended before or is not the node's, MissingBlobs when files have to come first.
     """
     attempt = nodes.own_attempt(node, outcome.attempt, outcome.token)
     _keep_inline(attempt, outcome, now)

@@ -18,7 +18,7 @@ _COUNTED = frozenset({"gpus", "gpu_memory"})
 
 
 def effective_limits(spec: TaskSpec, settings: GridSettings) -> Limits:
-    """The limits the task runs under, the node's aside: what it asks, else the server's default, never above the cap."""
+    """The limits of a task, the node's aside: what it asks, else the server's default, never above the cap."""
     asked = {name: value for name in LIMIT_NAMES if (value := getattr(spec.limits, name)) is not None}
     filled = settings.default_limits.model_copy(update=asked)
     network = bool(filled.network) and settings.allow_network

@@ -54,7 +54,7 @@ def task_view(task: Task) -> TaskView:
 
 
 def page(tasks: QuerySet[Task], filters: Mapping[str, str], after: str, limit: int) -> TaskPage:
-    """A page of tasks, newest first, from behind the cursor ``after``; raises SpecError for a filter that makes no sense."""
+    """A page of tasks, newest first, from behind the cursor ``after``; raises SpecError for an unknown filter."""
     rows = _filtered(tasks, filters)
     if after:
         rows = rows.filter(id__lt=after)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 
 from celery import Celery
-from kombu import Queue
+from kombu import Connection, Producer
 from kombu.exceptions import KombuError, OperationalError
 
 from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
@@ -23,24 +23,25 @@ _BROKER_ERRORS = (OperationalError, KombuError, OSError, RuntimeError)
 
 
 class Publisher:
-    """Sends wake-ups; ``down`` is the reason while the broker does not answer."""
+    """Sends wake-ups over one connection; ``down`` is the reason while the broker does not answer."""
 
     def __init__(self, broker_url: str) -> None:
         self.app: Celery = make_app(broker_url)
-        self.app.conf.broker_connection_timeout = CONNECT_SECONDS
         self.app.conf.broker_transport_options = {
             "socket_connect_timeout": CONNECT_SECONDS,
             "socket_timeout": 5.0,
             "max_retries": 0,
         }
+        self._connection: Connection | None = None
         self.down = ""
 
     def send(self, attempts: Sequence[Attempt]) -> bool:
-        """Tell each attempt's node that it waits; False when the broker did not take them (all are sent again later)."""
+        """Tell each attempt's node that it waits; False when the broker did not take them: they are sent again."""
         if not attempts:
             return True
         try:
-            with self.app.producer_or_acquire() as producer, producer.batch():
+            producer = self.app.amqp.Producer(self._connected(), auto_declare=False)
+            with producer, producer.batch():  # type: ignore[attr-defined] # newer than the stubs
                 for attempt in attempts:
                     self._send_one(attempt, producer)
         except _BROKER_ERRORS as error:
@@ -49,14 +50,20 @@ class Publisher:
         self._note_up()
         return True
 
-    def _send_one(self, attempt: Attempt, producer: object) -> None:
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.app.connection_for_write()
+            self._connection.ensure_connection(max_retries=1, timeout=1)
+        return self._connection
+
+    def _send_one(self, attempt: Attempt, producer: Producer) -> None:
         # The arguments are ids only: Flower and the broker's memory show no user's data.
         self.app.send_task(
             RUN_TASK,
             args=[attempt.id, attempt.nonce],
             task_id=attempt.id,
             shadow=attempt.task.name,
-            queue=Queue(attempt.node.queue, routing_key=attempt.node.queue),
+            queue=attempt.node.queue,
             producer=producer,
             ignore_result=True,
             retry=False,
@@ -66,9 +73,10 @@ class Publisher:
     def cancel(self, attempt: Attempt, reason: str) -> bool:
         """Ask the node to end an attempt at once; should this get lost, the next heartbeat's answer tells it."""
         arguments = {"attempt": attempt.id, "reason": reason}
+        destination = [hostname_of(attempt.node.name)]
         try:
             self.app.control.broadcast(
-                CANCEL_COMMAND, arguments=arguments, destination=[hostname_of(attempt.node.name)], reply=False
+                CANCEL_COMMAND, arguments, destination, connection=self._connected(), reply=False
             )
         except _BROKER_ERRORS as error:
             self._note_down(error)
@@ -78,8 +86,7 @@ class Publisher:
     def answers(self) -> bool:
         """Try the broker; used while it is down, before anything new is placed."""
         try:
-            with self.app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
+            self._connected()
         except _BROKER_ERRORS as error:
             self._note_down(error)
             return False
@@ -90,8 +97,10 @@ class Publisher:
         if not self.down:
             logger.warning("the broker does not answer: %s", error, extra={"action": "broker_down"})
         self.down = str(error) or type(error).__name__
-        # Pooled connections to a broker that went away may look alive; new ones tell the truth.
-        self.app.pool.force_close_all()
+        # A connection to a broker that went away may look alive; a new one tells the truth.
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
 
     def _note_up(self) -> None:
         if self.down:

@@ -88,7 +88,7 @@ class Reconciler:
             )
 
     def cancels(self, now: datetime) -> None:
-        """Cancelled tasks that still run: tell the node at once, and give up on it after the grace. Looked at in every round."""
+        """Cancelled tasks that still run: tell the node at once, give up on it after the grace. Done in every round."""
         wanted = Attempt.objects.filter(~Q(state=AttemptState.ENDED), task__cancel_requested_at__isnull=False)
         for attempt in wanted.select_related("node", "task")[:BATCH]:
             asked = attempt.task.cancel_requested_at

@@ -1,7 +1,7 @@
 """The only writer of states: every move of a task or an attempt is one function here.
 
-A move is a conditional UPDATE that names the state it saw; zero rows means that somebody else was first, which is normal.
-Each move appends an event. A final task never changes.
+A move is a conditional UPDATE that names the state it saw; zero rows means that somebody else was first, which is
+normal. Each move appends an event. A final task never changes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt ends: its judgement, the facts to keep with it, and ``again`` when the task is to be tried once more.
+    """How an attempt ends: its judgement, the facts to keep with it, and ``again`` when the task is to be tried again.
 
     ``judgement`` is that of the attempt, ``task_judgement`` that of the task where it differs (poison).
     """
@@ -68,7 +68,7 @@ def create(task: Task, demand_data: Mapping[str, Any], needs: Iterable[str], now
 
 
 def assign(task_id: str, node: Node, now: datetime, lease_seconds: float) -> Attempt | None:
-    """Give a queued task to a node; None when it is not queued any more. Belongs into a transaction that checks the fence."""
+    """Give a queued task to a node; None when it is not queued any more. The caller's transaction checks the fence."""
     moved = Task.objects.filter(id=task_id, state=TaskState.QUEUED).update(
         state=TaskState.ASSIGNED, attempts_made=F("attempts_made") + 1, node_name=node.name
     )

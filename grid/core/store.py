@@ -27,7 +27,7 @@ class Store(Protocol):
     """Bytes by hash. A content is there completely or not at all."""
 
     def put(self, chunks: Iterable[bytes], sha256: str | None = None, limit: int | None = None) -> Stored:
-        """Keep a content; raises SpecError when it has not the hash that was promised, TooLarge over ``limit`` bytes."""
+        """Keep a content; raises SpecError when it has not the hash promised, TooLarge over ``limit`` bytes."""
 
     def open(self, sha256: str) -> BinaryIO:
         """Open a content for reading; raises NotFound."""

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Lock(models.Model):
-    """Who holds a role until when. ``fence`` grows with every change of holder; a write under an older fence is refused.
+    """Who holds a role until when. ``fence`` grows with every change of holder; writes under an older one are refused.
 
     ``address`` is where the holder can be woken (``host:port``, UDP).
     """

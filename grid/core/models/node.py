@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Node(models.Model):
-    """A machine that may run attempts. ``session`` is new at each start of its agent; ``facts`` is what it said of itself."""
+    """A machine that may run attempts; ``session`` is new at each start of its agent, ``facts`` is what it has."""
 
     name = models.CharField(max_length=100, unique=True)
     session = models.CharField(max_length=64, default="")
