@@ -1,7 +1,7 @@
 """The size- and inode-limited folder of one attempt.
 
 Best is an ext4 image on a loop device: its pages are page cache that the kernel can write out, whereas a tmpfs is
-charged to the task as memory. An image is copied from a template that was formatted once: making a workspace takes 1 ms.
+charged to the task as memory. An image is copied from a template that was formatted once: making one takes 1-8 ms.
 """
 
 from __future__ import annotations
@@ -137,6 +137,15 @@ def create(
             destroy(folder)
         raise NodeFault("node_disk", f"cannot make a {kind} workspace in {folder}: {error}") from error
     return workspace
+
+
+def reopen(folder: Path, *, kind: WorkspaceKind, limit_bytes: int | None, limit_files: int | None) -> Workspace | None:
+    """The workspace that a former start of the agent made in ``folder`` with these words; None when it is not there."""
+    if limit_bytes is None and limit_files is None:
+        kind = WorkspaceKind.PLAIN
+    path = folder / _MOUNTPOINT
+    there = path.is_dir() and (kind is WorkspaceKind.PLAIN or os.path.ismount(path))
+    return Workspace(path, kind, limit_bytes, limit_files) if there else None
 
 
 def destroy(folder: Path) -> None:
