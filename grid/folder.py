@@ -87,9 +87,11 @@ def read_folder(task_dir: str | os.PathLike[str], overrides: Overrides | None = 
 def _packed(name: str, raw: dict[str, object], spec: TaskSpec, found: Mapping[str, Mapping[str, LocalFile]]) -> Package:
     files: dict[str, object] = {}
     for dest, source in spec.files.items():
-        if source.path is None:
+        if source.path is None and dest not in files:
             files[dest] = source.model_dump(mode="json", exclude_none=True)
         for path, local in found.get(dest, {}).items():
+            if path in files:
+                raise SpecError([Fault(f"files.{path}", "is named by two entries of files", "leave one of them out")])
             files[path] = {"reference": local.sha256, "executable": _mode(source, local)}
     if len(files) > MAX_FILES:
         raise SpecError([_too_many()])
@@ -145,7 +147,7 @@ def _sources(files: object) -> dict[str, str]:
         return {}
     sources: dict[str, str] = {}
     for dest, one in expanded.items():
-        path = one.get("path") if isinstance(one, Mapping) else None
+        path = one.path if isinstance(one, FileSpec) else one.get("path") if isinstance(one, Mapping) else None
         try:
             if isinstance(dest, str) and isinstance(path, str):
                 sources[normal_path(dest)] = normal_path(path)
