@@ -28,8 +28,8 @@ class RetryPolicy:
     """The server's part: how often faults of the grid are forgiven, free of charge to the user.
 
     After ``infrastructure_retries`` such faults the next one is final; the loss of the ``node_lost_attempts``-th node
-    under a task makes the task ``poison``. The waits between them start at ``delay_seconds`` and double up to
-    ``max_delay_seconds``, which also bounds what a task may ask for itself.
+    under a task makes the task ``poison``. The waits between them start at ``delay_seconds`` and double. No wait, the
+    task's own ones included, grows beyond ``max_delay_seconds`` unless it starts there.
     """
 
     infrastructure_retries: int = 3
@@ -55,7 +55,7 @@ class RetryDecision:
 def after_attempt(
     ended: EndedAttempt, earlier: Sequence[EndedAttempt], rule: Retry | None, policy: RetryPolicy, now: float
 ) -> RetryDecision:
-    """Judge whether the attempt that just ended is the task's last; ``earlier`` are those before it, ``rule`` its own wish.
+    """Judge whether the attempt that just ended is the last; ``earlier`` are those before it, ``rule`` the task's wish.
 
     Faults of the grid are retried on another node and not charged to the task's own retries; the user's failures are
     retried only where the task says so. Some verdicts are final whatever the task says: `FINAL`.
@@ -116,7 +116,7 @@ def _stop(now: float, avoid: frozenset[str], reason: str) -> RetryDecision:
 
 def _wait(first_seconds: float, factor: float, number: int, policy: RetryPolicy) -> float:
     """The wait before the retry of that number (from 1); the exponent is bounded, for powers of floats overflow."""
-    return min(policy.max_delay_seconds, first_seconds * factor ** min(number - 1, 100))
+    return min(max(policy.max_delay_seconds, first_seconds), first_seconds * factor ** min(number - 1, 100))
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -197,8 +197,7 @@ def now_reasons(need: Need, room: Room, now: float) -> Iterator[str]:
             yield f"exclusive: {room.tasks} {'task is' if room.tasks == 1 else 'tasks are'} running here"
     for index in _short(need.vector, room.free):
         if room.capacity[index] >= need.vector[index]:
-            free, capacity = _number(index, room.free[index]), _amount(index, room.capacity[index])
-            yield f"{free} of {capacity} are free, needs {_number(index, need.vector[index])}"
+            yield _too_little(index, need.vector[index], room.free[index], room.capacity[index])
     if room.hold is not None and room.hold.refuses(need, room.takes(need)):
         yield room.hold.sentence(now)
 
@@ -241,6 +240,12 @@ def _crowded(need: Need, room: Room) -> bool:
 def _short(needed: Vector, there: Vector) -> list[int]:
     """The dimensions of which there is less than needed."""
     return [index for index, wanted in enumerate(needed) if wanted > there[index]]
+
+
+def _too_little(index: int, needed: int, free: int, capacity: int) -> str:
+    name = DIMENSIONS[index]
+    what = f"{name} is" if name in _BYTES else f"{name} are"
+    return f"{_number(index, free)} of {_number(index, capacity)} {what} free, needs {_number(index, needed)}"
 
 
 def _number(index: int, value: int) -> str:
