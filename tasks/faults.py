@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from tasks.errors import Fault
-from tasks.units import shown
+from tasks.words import printable, shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -35,11 +35,11 @@ def where(location: Iterable[int | str]) -> str:
     path = ""
     for step in location:
         path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
-    return path
+    return printable(path)
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], parts: Mapping[str, type[BaseModel]]) -> list[Fault]:
-    """Every complaint as a fault. ``parts`` are the records under the keys of ``model``, to know their keys for hints."""
+    """Every complaint as a fault. ``parts`` are the records under the keys of ``model``, to know their keys."""
     return [_fault(detail, model, parts) for detail in error.errors(include_url=False)]
 
 
@@ -54,11 +54,14 @@ def _fault(detail: ErrorDetails, model: type[BaseModel], parts: Mapping[str, typ
         message, _, hint = _sentence(detail["ctx"]).rpartition("; ")
         return Fault(where(location), message or hint, hint if message else "")
     if kind in _EXPECTED:
-        return Fault(where(location), f"must be {_EXPECTED[kind]}, not {shown(detail['input'])}")
+        expected = (
+            "a path, null or an object" if detail.get("ctx", {}).get("class_name") == "FileSpec" else _EXPECTED[kind]
+        )
+        return Fault(where(location), f"must be {expected}, not {shown(detail['input'])}")
     if kind == "missing":
         return Fault(where(location), "is missing")
     return Fault(where(location), detail["msg"][:1].lower() + detail["msg"][1:])
 
 
 def _sentence(context: Mapping[str, Any]) -> str:
-    return str(context["error"])
+    return printable(str(context["error"]))

@@ -71,8 +71,9 @@ def expand_files(value: object) -> object:
         plain = _spelled(name)
         if plain in expanded:
             raise ValueError(f'names "{plain}" twice')
-        if source is None:
-            source = {"path": name}
+        if source is None and isinstance(plain, str):
+            # Already checked as a name, so that one fault is not told twice.
+            source = FileSpec.model_construct(path=plain)
         expanded[plain] = {"path": source} if isinstance(source, str) else source
     return expanded
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 
 from tasks.errors import Fault, SpecError
-from tasks.units import shown
+from tasks.words import printable, shown
 
 
 def parse_json(text: bytes | str) -> dict[str, object]:
@@ -27,7 +27,11 @@ def parse_json(text: bytes | str) -> dict[str, object]:
         )
         json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise _broken(f"is not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+        if not error.doc.strip():
+            raise _broken("is empty") from None
+        raise _broken(
+            f"is not JSON at line {error.lineno}, column {error.colno}: {error.msg.removesuffix(' at')}"
+        ) from None
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
         raise _broken(f"is not valid Unicode: {half} is one half of a surrogate pair") from None
@@ -51,7 +55,7 @@ class _Reader:
         if len(built) < len(pairs):
             counted = Counter(name for name, _ in pairs)
             twice = (name for name, count in counted.items() if count > 1)
-            self.faults += [Fault(name, "this key stands more than once in its object") for name in twice]
+            self.faults += [Fault(printable(name), "this key stands more than once in its object") for name in twice]
         return built
 
     def on_constant(self, word: str) -> float:

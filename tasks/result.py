@@ -69,8 +69,9 @@ class Provenance(Record):
 class Result(Record):
     """How a task ended and what it left.
 
-    The first block is read by kolejka's programs too: ``limits`` and ``stats`` are in kolejka's units, ``result`` is the
-    exit code (None when the program never ran). In JSON, ``verdict_class`` is called ``class``. Times are ISO 8601, UTC.
+    The first block is read by kolejka's programs too: ``limits`` and ``stats`` are in kolejka's units, ``result`` is
+    the exit code (None when the program never ran). In JSON, ``verdict_class`` is called ``class``. Times are ISO 8601
+    in UTC.
     """
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)

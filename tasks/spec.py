@@ -17,8 +17,9 @@ from tasks.files import CollectRule, FileSpec, TaskPath, check_text, clashes, co
 from tasks.jsontext import parse_json
 from tasks.limits import LIMIT_NAMES, Limits, NumberInput, PositiveCount, PositiveSeconds, Seconds, Switch
 from tasks.model import Record
-from tasks.units import parse_number, parse_whole, shown
+from tasks.units import parse_number, parse_whole
 from tasks.verdicts import CLASS_OF, Verdict, VerdictClass
+from tasks.words import shown
 
 __all__ = ["Retry", "TaskSpec", "json_schema", "parse_json", "parse_spec", "spec_hash"]
 
@@ -77,6 +78,12 @@ def _variable(text: str) -> str:
 def _task_id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ValueError("is not the id of a task")
+    return text
+
+
+def _runtime(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise ValueError("is not the name of a runtime; write docker")
     return text
 
 
@@ -225,7 +232,7 @@ class TaskSpec(Record):
     )
     best_effort: Annotated[tuple[_LimitName, ...], AfterValidator(_unique)] = Field(
         default=(),
-        description="Limits that the task can do without: a node that cannot enforce them may run it, the result tells.",
+        description="Limits that the task can do without: nodes that cannot enforce them may run it, the result tells.",
         examples=[["storage"]],
     )
     requires: tuple[_Word, ...] = Field(
@@ -257,7 +264,7 @@ class TaskSpec(Record):
         description="Key of which at most one task at a time may be unfinished.",
         examples=["nightly-report"],
     )
-    runtime: Annotated[str, AfterValidator(_task_id)] | None = Field(
+    runtime: Annotated[str, AfterValidator(_runtime)] | None = Field(
         default=None, description="Runtime to use on the node; by default docker.", examples=["docker"]
     )
     callback_url: Annotated[str, AfterValidator(_url)] | None = Field(
@@ -287,8 +294,8 @@ def parse_spec(data: object, *, default_name: str = "") -> TaskSpec:
     except ValidationError as error:
         faults = faults_of(error, TaskSpec, _PARTS)
         # What is sound by itself is checked for its sense too, so that nothing is found only after the first repair.
-        broken = {detail["loc"][0] for detail in error.errors()}
-        spec = TaskSpec.model_validate({key: value for key, value in given.items() if key not in broken})
+        broken = {str(detail["loc"][0]) for detail in error.errors()}
+        spec = TaskSpec.model_validate({key: value for key, value in given.items() if str(key) not in broken})
         faults += _contradictions(spec, broken)
     else:
         faults = list(_contradictions(spec, set()))
@@ -297,7 +304,7 @@ def parse_spec(data: object, *, default_name: str = "") -> TaskSpec:
     return spec if spec.name else spec.model_copy(update={"name": _folder_name(default_name)})
 
 
-def _contradictions(spec: TaskSpec, broken: set[int | str]) -> Iterator[Fault]:
+def _contradictions(spec: TaskSpec, broken: set[str]) -> Iterator[Fault]:
     """Faults between keys that are each sound; a key in ``broken`` is not known and nothing is concluded from it."""
     for folder, name in clashes(spec.files):
         yield Fault(f"files.{folder}", f'is a file, but "{name}" needs it to be a folder')
@@ -324,7 +331,7 @@ def _folder_name(text: str) -> str:
 
 
 def canonical_json(spec: TaskSpec) -> str:
-    """The one spelling of a task: keys sorted, units resolved, defaults left out (a new key then changes no old hash)."""
+    """The one spelling of a task: keys sorted, units resolved, defaults left out (new keys then change no old hash)."""
     data = spec.model_dump(mode="json", exclude_defaults=True)
     return json.dumps(data, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 

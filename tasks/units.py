@@ -11,6 +11,8 @@ import math
 import re
 from decimal import Decimal
 
+from tasks.words import shown
+
 MAX_BYTES = 1024**6
 MAX_SECONDS = 10 * 366 * 86400.0
 
@@ -40,20 +42,18 @@ _DURATION_HELP = "write 500ms, 5s, 2min, 1h or a number of seconds"
 def parse_size(value: object) -> int:
     """Bytes of a size: a whole number or a text such as ``"64M"``, ``"1.5G"``, ``"64MiB"``.
 
-    What is left of ``"1.3K"`` after the last whole byte is dropped.
-    Raises ValueError with a sentence that says what to write.
+    What is left of ``"1.3K"`` after the last whole byte is dropped. Raises ValueError with a sentence that says what to
+    write.
     """
     if isinstance(value, str):
         number, unit = _match(_SIZE, value, "size", _SIZE_HELP)
-        if unit == "" and number % 1:
-            raise ValueError(f"{shown(value)} is not a whole number of bytes; {_SIZE_HELP}")
-        exact = number * 1024 ** _SIZE_POWER[unit]
     else:
-        exact = _plain(value, "size", _SIZE_HELP)
-        if exact % 1:
-            raise ValueError(f"{shown(value)} is not a whole number of bytes; {_SIZE_HELP}")
+        number, unit = _plain(value, "size", _SIZE_HELP), ""
+    exact = number * 1024 ** _SIZE_POWER[unit]
     if exact > MAX_BYTES:
         raise ValueError(f"{shown(value)} is absurdly large; the most is {format_size(MAX_BYTES)}")
+    if unit == "" and exact % 1:
+        raise ValueError(f"{shown(value)} is not a whole number of bytes; {_SIZE_HELP}")
     return int(exact)
 
 
@@ -82,7 +82,7 @@ def parse_number(value: object) -> float:
     """A finite number, plain or written as text (``"1"``), as kolejka's tasks have it; ValueError for anything else."""
     if isinstance(value, str) and len(value) <= _MAX_TEXT and _PLAIN_NUMBER.fullmatch(value.strip()):
         return float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         raise ValueError(f"{shown(value)} is not a number")
     if abs(value) > _MAX_NUMBER:
         raise ValueError(f"{shown(value)} is absurdly large")
@@ -154,22 +154,14 @@ def _plain(value: object, kind: str, help_text: str) -> Decimal:
     """A JSON number as a Decimal; true and false are numbers to Python but not to people."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{shown(value)} is not a {kind}; {help_text}")
-    if not math.isfinite(value) or value < 0:
+    if not _finite(value) or value < 0:
         raise ValueError(f"{shown(value)} is not a {kind}; {help_text}")
     return Decimal(value) if isinstance(value, int) else Decimal(repr(value))
 
 
-def shown(value: object) -> str:
-    """A JSON value as it stands in its file, cut to a length that fits into a sentence."""
-    if isinstance(value, dict | list | tuple):
-        return "an object" if isinstance(value, dict) else "a list"
-    if isinstance(value, bool) or value is None:
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"' if len(value) <= _MAX_TEXT else f'"{value[:_MAX_TEXT]}..."'
-    if isinstance(value, int) and abs(value) > _MAX_NUMBER:
-        return "a number of more than 15 digits"
-    return str(value) if isinstance(value, int | float) else f"a value of type {type(value).__name__}"
+def _finite(value: float) -> bool:
+    # An int of hundreds of digits is finite, but math.isfinite cannot take it.
+    return isinstance(value, int) or math.isfinite(value)
 
 
 def _rounded(number: float) -> str:

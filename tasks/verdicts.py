@@ -15,6 +15,7 @@ from tasks.limits import Limits
 from tasks.outcome import Evidence, Usage
 from tasks.states import StopCause
 from tasks.units import format_size, human_seconds, human_size
+from tasks.words import one_line
 
 
 class VerdictClass(StrEnum):
@@ -163,7 +164,7 @@ class _Case(NamedTuple):
 
     @property
     def program(self) -> str:
-        return f'"{self.args[0][:200]}"' if self.args else "the image's own command"
+        return f'the program "{one_line(self.args[0], 100)}"' if self.args else "the image's own command"
 
 
 def other(verdict: Verdict, reason: str, advice: str = "") -> Judgement:
@@ -185,14 +186,14 @@ def _cancelled(case: _Case) -> Judgement | None:
     # Before the faults: a container that is being cancelled may well fail on its way out, and must not be run again.
     if case.evidence.stopped is not StopCause.CANCELLED:
         return None
-    why = case.evidence.stop_reason
+    why = one_line(case.evidence.stop_reason)
     return other(Verdict.CANCELLED, f"cancelled: {why}" if why else "cancelled while it ran")
 
 
 def _lease_lost(case: _Case) -> Judgement | None:
     if case.evidence.stopped is not StopCause.LEASE_LOST:
         return None
-    why = case.evidence.stop_reason
+    why = one_line(case.evidence.stop_reason)
     return other(
         Verdict.NODE_LOST, "the node lost touch with the server and ended the task" + (f": {why}" if why else "")
     )
@@ -203,9 +204,9 @@ def _fault(case: _Case) -> Judgement | None:
     if fault is None:
         return None
     verdict, words, advice = _FAULTS.get(
-        fault.kind, (Verdict.RUNTIME_ERROR, f"the node failed ({fault.kind[:50]})", "")
+        fault.kind, (Verdict.RUNTIME_ERROR, f"the node failed ({one_line(fault.kind, 50)})", "")
     )
-    return other(verdict, f"{words}: {fault.message}" if fault.message else words, advice)
+    return other(verdict, f"{words}: {one_line(fault.message)}" if fault.message else words, advice)
 
 
 def _time_limit(case: _Case) -> Judgement | None:
@@ -276,14 +277,14 @@ def _output_limit(case: _Case) -> Judgement | None:
 
 
 def _not_started(case: _Case) -> Judgement | None:
-    code, why = case.evidence.exit_code, case.evidence.start_error
+    code, why = case.evidence.exit_code, one_line(case.evidence.start_error)
     if not why or code not in (126, 127):
         return None
     if code == 127:
         advice = "is it in the image? the task's own files are named with ./ in front, such as ./a.out"
-        return other(Verdict.EXIT_CODE, f"the program {case.program} was not found (exit 127): {why}", advice)
+        return other(Verdict.EXIT_CODE, f"{case.program} was not found (exit 127): {why}", advice)
     advice = "is it executable (chmod +x), built for this processor, or a script with a first line such as #!/bin/sh?"
-    return other(Verdict.EXIT_CODE, f"the program {case.program} could not be executed (exit 126): {why}", advice)
+    return other(Verdict.EXIT_CODE, f"{case.program} could not be executed (exit 126): {why}", advice)
 
 
 def _signal(case: _Case) -> Judgement | None:
@@ -316,15 +317,15 @@ def _missing_output(case: _Case) -> Judgement | None:
     missing = case.evidence.missing
     if not missing:
         return None
-    globs = ", ".join(f'"{one.glob}"' for one in missing)
+    globs = ", ".join(f'"{one_line(one.glob, 100)}"' for one in missing)
     near = list(dict.fromkeys(name for one in missing for name in one.near))[:5]
-    advice = "there is " + ", ".join(f'"{name}"' for name in near) if near else ""
+    advice = "there is " + ", ".join(f'"{one_line(name, 100)}"' for name in near) if near else ""
     return other(Verdict.MISSING_OUTPUT, f"the program exited with 0, but left no file that matches {globs}", advice)
 
 
 def _succeeded(case: _Case) -> Judgement:
     refused = case.evidence.refused_files
-    names = ", ".join(f'"{name}"' for name in refused[:5]) + (
+    names = ", ".join(f'"{one_line(name, 100)}"' for name in refused[:5]) + (
         f" and {len(refused) - 5} more" if len(refused) > 5 else ""
     )
     advice = f"not brought back, because only regular files are: {names}" if refused else ""
