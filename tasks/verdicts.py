@@ -187,7 +187,9 @@ def _cancelled(case: _Case) -> Judgement | None:
     if case.evidence.stopped is not StopCause.CANCELLED:
         return None
     why = one_line(case.evidence.stop_reason)
-    return other(Verdict.CANCELLED, f"cancelled: {why}" if why else "cancelled while it ran")
+    if why:
+        return other(Verdict.CANCELLED, f"cancelled {why}" if why.startswith("by ") else f"cancelled: {why}")
+    return other(Verdict.CANCELLED, "cancelled while it ran")
 
 
 def _lease_lost(case: _Case) -> Judgement | None:

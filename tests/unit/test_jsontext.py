@@ -73,7 +73,7 @@ def test_no_text_makes_the_reader_stumble(text: bytes | str) -> None:
     assert read(text) != ()
 
 
-@given(st.dictionaries(st.text(), st.none() | st.integers(-(10**99), 10**99) | st.text() | st.booleans()))
+@given(st.dictionaries(st.text(), st.none() | st.integers(-(10**30), 10**30) | st.text() | st.booleans()))
 def test_what_json_wrote_is_read_back(data: dict[str, object]) -> None:
     assert read(json.dumps(data)) == data
     assert read(json.dumps(data, ensure_ascii=False).encode()) == data

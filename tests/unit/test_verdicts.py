@@ -178,8 +178,9 @@ def test_faults_of_the_grid_and_of_images(kind: str, verdict_class: VerdictClass
 
 
 def test_cancelled() -> None:
-    judgement = judged(Evidence(exit_code=137, stopped=StopCause.CANCELLED, stop_reason="by anna, wrong input"))
-    assert judgement == Judgement(Verdict.CANCELLED, VerdictClass.CANCELLED, "cancelled: by anna, wrong input")
+    judgement = judged(Evidence(exit_code=137, stopped=StopCause.CANCELLED, stop_reason="by anna: wrong input"))
+    assert judgement == Judgement(Verdict.CANCELLED, VerdictClass.CANCELLED, "cancelled by anna: wrong input")
+    assert judged(Evidence(stopped=StopCause.CANCELLED, stop_reason="wrong")).reason == "cancelled: wrong"
     assert judged(Evidence(stopped=StopCause.CANCELLED)).reason == "cancelled while it ran"
 
 
