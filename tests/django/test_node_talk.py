@@ -1,0 +1,180 @@
+"""What the server answers its nodes: hello, heartbeats, orders, files, logs and outcomes."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+
+import pytest
+from django_celery_results.models import TaskResult
+
+from grid.core import blobs, intake, logs, nodes, outcomes, present, records, secretbox
+from grid.core.models import Attempt, Secret
+from tasks.errors import Conflict, NotFound, Stale
+from tasks.order import Hello
+from tasks.outcome import LogTail
+from tasks.states import Phase
+from tests.django import builders as given
+
+pytestmark = pytest.mark.django_db
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+
+
+def test_a_heartbeat_renews_the_leases_it_names_and_no_others() -> None:
+    _, attempt, order = given.running(NOW)
+    later = given.later(NOW, 20)
+    reply = nodes.heartbeat(attempt.node, given.a_beat(attempt.node, order), later)
+    attempt.refresh_from_db()
+    assert attempt.lease_until == given.later(later, 30)
+    assert (reply.cancel, reply.stale) == ((), ())
+    nodes.heartbeat(attempt.node, given.a_beat(attempt.node), given.later(later, 5))
+    attempt.refresh_from_db()
+    assert attempt.lease_until == given.later(later, 30)
+
+
+def test_a_node_is_told_which_of_its_attempts_are_stale_or_cancelled() -> None:
+    task, attempt, order = given.running(NOW)
+    records.cancel(task, by="ada", reason="typo", now=NOW)
+    forged = order.model_copy(update={"attempt": "0" * 32})
+    reply = nodes.heartbeat(attempt.node, given.a_beat(attempt.node, order, forged), NOW)
+    assert [(one.attempt, one.reason) for one in reply.cancel] == [(attempt.id, "cancelled by ada: typo")]
+    assert reply.stale == ("0" * 32,)
+
+
+def test_the_heartbeat_tells_the_phase_and_gives_it_a_deadline() -> None:
+    _, attempt, order = given.running(NOW)
+    nodes.heartbeat(attempt.node, given.a_beat(attempt.node, order, phase=Phase.EXECUTING), NOW)
+    attempt.refresh_from_db()
+    assert attempt.phase == "executing"
+    assert attempt.phase_deadline == given.later(NOW, 5 + 30 + 10)
+
+
+def test_a_node_that_has_been_replaced_is_told_to_stop() -> None:
+    node = given.a_node(NOW)
+    beat = given.a_beat(node)
+    given.a_node(NOW)
+    with pytest.raises(Conflict, match="taken over"):
+        nodes.heartbeat(node, beat, NOW)
+
+
+def test_another_machine_cannot_take_the_name_of_a_living_node() -> None:
+    node = given.a_node(NOW, details={"machine": "one"})
+    rival = Hello(session="s2", facts=given.facts(details={"machine": "two"}))
+    with pytest.raises(Conflict, match="another machine"):
+        nodes.hello(node, rival, given.later(NOW, 5))
+    nodes.hello(node, rival, given.later(NOW, 60))
+
+
+def test_a_restarted_node_keeps_the_attempts_it_adopts_and_loses_the_others() -> None:
+    node = given.a_node(NOW)
+    kept, gone = (given.assigned(given.a_task(NOW), node, NOW) for _ in range(2))
+    for attempt in (kept, gone):
+        given.taken(attempt, NOW)
+    welcome = nodes.hello(node, Hello(session="s2", facts=given.facts(), adopted=(kept.id, "f" * 32)), NOW)
+    assert welcome.drop == ("f" * 32,)
+    kept.refresh_from_db()
+    gone.refresh_from_db()
+    assert (kept.state, kept.session) == ("running", "s2")
+    assert (gone.state, gone.verdict) == ("ended", "node_lost")
+    assert gone.task.state in ("assigned", "running", "waiting", "queued")
+
+
+def test_an_order_carries_small_files_and_secrets_and_says_what_is_not_enforced() -> None:
+    Secret.objects.create(owner=given.a_user(), name="KEY", value=secretbox.seal("hush"), changed_at=NOW)
+    node = given.a_node(NOW, enforces=("memory", "swap", "cpus", "pids", "time", "cpu_time", "output", "network"))
+    task = given.a_task(NOW, secrets=["KEY"], files={"a": {"content": "hi"}})
+    order = given.taken(given.assigned(task, node, NOW), NOW)
+    assert order.secrets == {"KEY": "hush"}
+    assert base64.b64decode(order.inline[order.files[0].sha256]) == b"hi"
+    assert order.not_enforced == ("storage", "files")
+
+
+def test_a_node_reads_the_files_of_its_own_attempts_only() -> None:
+    stored = intake.upload(given.a_user(), [b"data"], None, NOW)
+    other = intake.upload(given.a_user(), [b"other"], None, NOW)
+    _, attempt, order = given.running(NOW, files={"a": {"reference": stored.sha256}})
+    with nodes.attempt_blob(attempt.node, attempt.id, order.token, stored.sha256) as file:
+        assert file.read() == b"data"
+    with pytest.raises(NotFound):
+        nodes.attempt_blob(attempt.node, attempt.id, order.token, other.sha256)
+    with pytest.raises(Stale):
+        nodes.attempt_blob(given.a_node(NOW, "beta"), attempt.id, order.token, stored.sha256)
+
+
+def test_an_outcome_whose_files_are_missing_is_asked_for_them_first() -> None:
+    task, attempt, order = given.running(NOW)
+    outcome = given.an_outcome(order, {"big.bin": b"x" * 10}).model_copy(update={"inline": {}})
+    with pytest.raises(outcomes.MissingBlobs) as refused:
+        outcomes.accept(attempt.node, outcome, NOW)
+    (sha256,) = refused.value.missing
+    nodes.upload_blob(attempt.node, attempt.id, order.token, sha256, [b"x" * 10], NOW)
+    outcomes.accept(attempt.node, outcome, NOW)
+    task.refresh_from_db()
+    assert present.result(task).files["big.bin"].size == 10
+
+
+def test_a_node_cannot_name_a_content_that_it_never_had() -> None:
+    """Otherwise a node could read other people's files by their hashes."""
+    foreign = blobs.keep(given.a_user("bob"), [b"secret of bob"], None, None, now=NOW)
+    _, attempt, order = given.running(NOW)
+    outcome = given.an_outcome(order, {"x": b"secret of bob"}).model_copy(update={"inline": {}})
+    with pytest.raises(outcomes.MissingBlobs) as refused:
+        outcomes.accept(attempt.node, outcome, NOW)
+    assert refused.value.missing == [foreign.sha256]
+
+
+def test_the_outcome_is_mirrored_for_celerys_tools_under_the_attempts_id() -> None:
+    _, attempt, order = given.running(NOW)
+    given.finished(order, attempt.node, NOW, exit_code=1)
+    row = TaskResult.objects.get(task_id=attempt.id)
+    assert (row.status, row.task_name, row.worker) == ("FAILURE", "uname", "alpha")
+
+
+def test_a_live_log_grows_by_offsets_and_repeats_do_no_harm() -> None:
+    _, attempt, order = given.running(NOW)
+
+    def send(offset: int, data: bytes) -> int:
+        return nodes.append_log(attempt.node, attempt.id, order.token, "stdout", offset, data)
+
+    assert send(0, b"hello ") == 6
+    assert send(3, b"lo world") == 11
+    assert send(0, b"hello") == 11
+    with pytest.raises(Conflict, match="11 bytes"):
+        send(20, b"gap")
+    part = logs.read(attempt, "stdout", 6, 100)
+    assert (part.data, part.size, part.complete) == (b"world", 11, False)
+    with pytest.raises(NotFound):
+        logs.read(attempt, "../../etc/passwd", 0, 1)
+
+
+def test_the_last_bytes_of_the_log_come_with_the_outcome() -> None:
+    _, attempt, order = given.running(NOW)
+    nodes.append_log(attempt.node, attempt.id, order.token, "stdout", 0, b"one ")
+    tail = LogTail(offset=4, data=base64.b64encode(b"two").decode())
+    outcomes.accept(attempt.node, given.an_outcome(order).model_copy(update={"log_tails": {"stdout": tail}}), NOW)
+    attempt = Attempt.objects.get(id=attempt.id)
+    part = logs.read(attempt, "stdout", 0, 100)
+    assert (part.data, part.complete) == (b"one two", True)
+
+
+def test_a_result_has_everything_a_user_asks_for() -> None:
+    task, attempt, order = given.running(NOW, stdout="stdout.txt")
+    outcomes.accept(attempt.node, given.an_outcome(order, {"stdout.txt": b"Linux\n"}), given.later(NOW, 2))
+    task.refresh_from_db()
+    result = present.result(task)
+    assert (result.verdict, result.exit_code, result.node) == ("succeeded", 0, "alpha")
+    assert result.files["stdout.txt"].reference
+    assert result.provenance.spec_hash == task.spec_hash
+
+
+def test_there_is_no_result_before_the_end() -> None:
+    with pytest.raises(Conflict, match="it has no result yet"):
+        present.result(given.a_task(NOW))
+
+
+def test_the_status_of_nodes_counts_what_is_in_use() -> None:
+    given.running(NOW)
+    (status,) = nodes.status(NOW)
+    assert (status.name, status.online, status.ready, status.running, status.cpus_used) == ("alpha", True, True, 1, 1.0)
+    (status,) = nodes.status(given.later(NOW, 60))
+    assert (status.online, status.not_ready_reason) == (False, "not heard of since 12:00:00 UTC")
