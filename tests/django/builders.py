@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from grid.core import intake, nodes, outcomes, records
 from grid.core.models import Attempt, Node, Task
 from tasks.order import AttemptPulse, Capacity, Facts, Heartbeat, Hello, Order
-from tasks.outcome import Evidence, OutputFile, Outcome
+from tasks.outcome import Evidence, Outcome, OutputFile
 from tasks.states import Phase
 
 EVERY_LIMIT = ("memory", "swap", "cpus", "pids", "time", "cpu_time", "storage", "files", "output", "network")

@@ -1,4 +1,4 @@
-"""The dispatcher with a real broker: what is placed, what is sent, and what happens when the broker or a rival is there."""
+"""The dispatcher with a real broker: what is placed and sent, also when the broker is away or a rival is there."""
 
 from __future__ import annotations
 
@@ -45,12 +45,15 @@ def dispatcher(broker: Broker) -> Dispatcher:
 def messages(broker: Broker, node: str) -> list[list[str]]:
     """The arguments of all messages that wait for a node; they are taken from its queue."""
     found = []
-    with Connection(broker.url) as connection, connection.SimpleQueue(queue_of(node)) as queue:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                message = queue.get(block=False)
-                found.append(message.payload[0])
-                message.ack()
+    with (
+        Connection(broker.url) as connection,
+        connection.SimpleQueue(queue_of(node)) as queue,
+        contextlib.suppress(queue.Empty),
+    ):
+        while True:
+            message = queue.get(block=False)
+            found.append(message.payload[0])
+            message.ack()
     return found
 
 

@@ -126,8 +126,8 @@ def test_a_node_cannot_name_a_content_that_it_never_had() -> None:
 def test_the_outcome_is_mirrored_for_celerys_tools_under_the_attempts_id() -> None:
     _, attempt, order = given.running(NOW)
     given.finished(order, attempt.node, NOW, exit_code=1)
-    row = TaskResult.objects.get(task_id=attempt.id)
-    assert (row.status, row.task_name, row.worker) == ("FAILURE", "uname", "alpha")
+    row = TaskResult.objects.filter(task_id=attempt.id).values_list("status", "task_name", "worker").get()
+    assert row == ("FAILURE", "uname", "alpha")
 
 
 def test_a_live_log_grows_by_offsets_and_repeats_do_no_harm() -> None:

@@ -95,7 +95,7 @@ def test_a_running_task_is_cancelled_when_its_node_reports_the_end() -> None:
     assert state_of(task) == "running"
     given.finished(order, attempt.node, NOW, exit_code=143, stopped="cancelled")
     assert state_of(task) == "cancelled"
-    assert task.reason == "cancelled: by ada: too slow"
+    assert task.reason == "cancelled by ada: too slow"
 
 
 def test_a_task_that_succeeded_before_the_cancel_reached_it_has_succeeded() -> None:
