@@ -1,0 +1,49 @@
+"""How values become answers: JSON of records, bytes of files."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import BinaryIO, TypeVar
+
+from django.http import FileResponse, HttpResponse
+from pydantic import BaseModel, TypeAdapter
+
+from tasks.model import Record
+from tasks.views import AttemptView, EventView, NodeStatus
+
+EVENTS = TypeAdapter(list[EventView])
+ATTEMPTS = TypeAdapter(list[AttemptView])
+NODES = TypeAdapter(list[NodeStatus])
+
+BLOCK_BYTES = 256 * 1024
+
+T = TypeVar("T")
+
+
+def answer(record: BaseModel, status: int = 200) -> HttpResponse:
+    """A record as JSON. ninja would build it anew to check it; it has been checked when it was made."""
+    return HttpResponse(record.__pydantic_serializer__.to_json(record), status=status, content_type="application/json")
+
+
+def answer_list(kind: TypeAdapter[list[T]], records: list[T]) -> HttpResponse:
+    """Several records as JSON."""
+    return HttpResponse(kind.dump_json(records), content_type="application/json")
+
+
+def download(file: BinaryIO, path: str) -> FileResponse:
+    """A file for saving: no browser may show or run what a task has written."""
+    response = FileResponse(
+        file, as_attachment=True, filename=PurePosixPath(path).name, content_type="application/octet-stream"
+    )
+    # Each block is a hop between threads.
+    response.block_size = BLOCK_BYTES
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+class Accepted(Record):
+    """The server has taken what was sent."""
+
+    accepted: bool = True

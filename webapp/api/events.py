@@ -1,0 +1,75 @@
+"""The stream of everything that happens to the tasks one may see, as server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from django.contrib.auth.models import User
+from django.http import StreamingHttpResponse
+from ninja import Header, Query, Router
+
+from grid.core import access, present
+from grid.core.hub import hub
+from grid.core.models import Event
+from grid.core.tokens import Scope
+from tasks.views import EventView
+from webapp.auth import AllowLive, Request
+from webapp.live import in_thread
+
+STREAM_SECONDS = 600.0
+"""After this the client comes again (browsers do so by themselves): a revoked token does not listen for ever."""
+
+SILENCE_SECONDS = 15.0
+BATCH = 500
+
+router = Router(tags=["events"])
+
+
+@router.get("", auth=AllowLive(Scope.READ), response=EventView)
+async def stream(
+    request: Request,
+    task: Annotated[str, Query(max_length=64)] = "",
+    last: Annotated[str, Header(alias="Last-Event-ID", max_length=20)] = "",
+) -> StreamingHttpResponse:
+    """Events from now on, or from behind the one numbered Last-Event-ID; ``task`` narrows them to one task."""
+    user = request.auth.user
+    if task:
+        await in_thread(access.get_task, user, task)
+    since = int(last) if last.isascii() and last.isdigit() else await in_thread(_newest)
+    response = StreamingHttpResponse(_lines(user, task, since), content_type="text/event-stream")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+async def _lines(user: User, task: str, since: int) -> AsyncIterator[bytes]:
+    end = time.monotonic() + STREAM_SECONDS
+    yield b"retry: 1000\n\n"
+    async with hub.subscribe([task] if task else None) as news:
+        while time.monotonic() < end:
+            found, since = await in_thread(_after, user, task, since)
+            for event in found:
+                yield f"id: {event.number}\ndata: {event.model_dump_json()}\n\n".encode()
+            if found:
+                continue
+            if not await news.wait(SILENCE_SECONDS):
+                yield b": still here\n\n"
+
+
+def _after(user: User, task: str, since: int) -> tuple[list[EventView], int]:
+    """The next events that the user may see, and the number from which to go on."""
+    newest = _newest()
+    rows = Event.objects.filter(id__gt=since, id__lte=newest).order_by("id")
+    if task:
+        rows = rows.filter(task_id=task)
+    if not user.is_staff:
+        rows = rows.filter(task__owner=user)
+    found = [present.event_view(row) for row in rows[:BATCH]]
+    # What others do is not looked through again and again.
+    return found, found[-1].number if len(found) == BATCH else max(newest, since)
+
+
+def _newest() -> int:
+    return Event.objects.order_by("-id").values_list("id", flat=True).first() or 0

@@ -1,0 +1,87 @@
+"""What a task left: its result, its files, its logs."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from django.http import FileResponse, HttpResponse
+from ninja import Path, Query, Router
+
+from grid.core import access, logs, present
+from grid.core.hub import hub
+from grid.core.models import OutputFile
+from grid.core.store import get_store
+from grid.core.tokens import Scope
+from tasks.errors import NotFound
+from tasks.result import Result
+from tasks.states import TaskState
+from webapp.api.answers import answer, download
+from webapp.api.tasks import WAIT_SECONDS, TaskId
+from webapp.auth import Allow, AllowLive, Request
+from webapp.live import in_thread
+
+PART_BYTES = 1024**2
+MOST_PART_BYTES = 8 * 1024**2
+
+router = Router(tags=["results"])
+
+
+@router.get("/{task_id}/result", auth=Allow(Scope.READ), response=Result)
+def result(request: Request, task_id: TaskId) -> HttpResponse:
+    """The result of a final task; 409 while it is not final."""
+    return answer(present.result(access.get_task(request.auth.user, task_id)))
+
+
+@router.get("/{task_id}/files/{path:path}", auth=Allow(Scope.READ))
+def file(request: Request, task_id: TaskId, path: str) -> FileResponse:
+    """A file of the result, for saving."""
+    task = access.get_task(request.auth.user, task_id)
+    row = OutputFile.objects.filter(attempt_id=task.attempt_id, path=path).first()
+    if row is None:
+        raise NotFound(f'the task {task_id} brought back no file "{path}"')
+    return download(get_store().open(row.blob_id), path)
+
+
+@router.get("/{task_id}/logs/{stream}", auth=AllowLive(Scope.READ))
+async def log(
+    request: Request,
+    task_id: TaskId,
+    stream: Annotated[str, Path(pattern="^(stdout|stderr)$")],
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1)] = PART_BYTES,
+    wait: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0,
+) -> HttpResponse:
+    """Captured output from ``offset`` on; ``wait`` seconds (60 at most) are given to it to come.
+
+    Headers: Grid-Log-Size (bytes known), Grid-Log-Complete (no more will come), Grid-Log-Attempt (a task that is tried
+    again begins a new log).
+    """
+    deadline = time.monotonic() + min(wait, WAIT_SECONDS)
+    async with hub.subscribe([task_id]) as news:
+        while True:
+            response = await in_thread(_part, request, task_id, stream, offset, min(limit, MOST_PART_BYTES))
+            left = deadline - time.monotonic()
+            if response.content or left <= 0 or response.headers["Grid-Log-Complete"] == "true":
+                return response
+            # A log that grows is no event of the task: look at the file, it is a cheap look.
+            await news.wait(min(left, LOOK_SECONDS))
+
+
+LOOK_SECONDS = 0.3
+
+
+def _part(request: Request, task_id: str, stream: str, offset: int, limit: int) -> HttpResponse:
+    task = access.get_task(request.auth.user, task_id)
+    final = TaskState(task.state).final
+    part = logs.LogPart(b"", 0, final) if task.attempt is None else logs.read(task.attempt, stream, offset, limit)
+    there = offset + len(part.data)
+    response = HttpResponse(part.data, content_type="application/octet-stream")
+    response.headers["Grid-Log-Size"] = str(part.size)
+    # An attempt that failed may be followed by another one, with a log of its own.
+    response.headers["Grid-Log-Complete"] = "true" if part.complete and final and there >= part.size else "false"
+    response.headers["Grid-Log-Attempt"] = task.attempt_id or ""
+    response.headers["Content-Disposition"] = f'attachment; filename="{task.id}.{stream}"'
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response.headers["Cache-Control"] = "no-store"
+    return response

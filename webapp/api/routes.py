@@ -1,0 +1,29 @@
+"""All operations of the API put together."""
+
+from __future__ import annotations
+
+from ninja import NinjaAPI
+
+from webapp import problems
+from webapp.api import about, blobs, events, node, nodes, outputs, secrets, tasks
+
+api = NinjaAPI(
+    title="celery-grid",
+    version="1",
+    description="Tasks go in, results with a reason come out. Errors are `application/problem+json`.",
+    urls_namespace="api",
+    docs_url="/docs",
+    openapi_url="/openapi.json",
+)
+problems.install(api)
+for prefix, router in (
+    ("/v1/tasks", tasks.router),
+    ("/v1/tasks", outputs.router),
+    ("/v1/blobs", blobs.router),
+    ("/v1/nodes", nodes.router),
+    ("/v1/node", node.router),
+    ("/v1/secrets", secrets.router),
+    ("/v1/events", events.router),
+    ("/v1", about.router),
+):
+    api.add_router(prefix, router)

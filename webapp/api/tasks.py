@@ -1,0 +1,155 @@
+"""Tasks: submit, look, wait, cancel."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from typing import Annotated
+
+from django.http import HttpResponse
+from django.utils import timezone
+from ninja import Header, Path, Query, Router
+from pydantic import Field
+
+from grid.core import access, explain, intake, present, records
+from grid.core.hub import hub
+from grid.core.tokens import Scope
+from tasks.errors import Conflict, Fault, SpecError, TooLarge
+from tasks.model import Record
+from tasks.states import TaskState
+from tasks.views import AttemptView, EventView, ExplainView, SubmitBody, TaskPage, TaskView
+from webapp.api.answers import ATTEMPTS, EVENTS, answer, answer_list
+from webapp.auth import Allow, AllowLive, Request
+from webapp.live import in_thread
+
+INLINE_BYTES = 1024**2
+WAIT_SECONDS = 60.0
+TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_.-]{1,64}$")]
+
+router = Router(tags=["tasks"])
+
+
+class Filters(Record):
+    """What a list is narrowed to; several states or verdicts are joined by commas."""
+
+    state: str = ""
+    verdict: str = ""
+    owner: str = ""
+    node: str = ""
+    label: str = Field(default="", description="key=value, or a key")
+    text: str = Field(default="", description="part of the name, or the beginning of the id")
+    limit: int = Field(default=50, ge=1, le=present.MOST_ITEMS)
+    after: str = Field(default="", description="the cursor that the page before gave as next")
+
+    def chosen(self) -> dict[str, str]:
+        """The filters alone."""
+        return {name: str(getattr(self, name)) for name in present.FILTERS if getattr(self, name)}
+
+
+class CancelBody(Record):
+    """Why a task is cancelled, for the people who read its result."""
+
+    reason: str = Field(default="", max_length=500)
+
+
+@router.post("", auth=Allow(Scope.SUBMIT), response={201: TaskView, 200: TaskView})
+def submit(
+    request: Request,
+    body: SubmitBody,
+    idempotency_key: Annotated[str, Header(alias="Idempotency-Key", max_length=200)] = "",
+) -> HttpResponse:
+    """Submit a task. With the same Idempotency-Key the same task is answered again, with status 200."""
+    task, created = intake.submit(
+        owner=request.auth.user,
+        spec=body.spec,
+        contents=_contents(body.blobs),
+        default_name=body.name,
+        idempotency_key=idempotency_key,
+        now=timezone.now(),
+    )
+    return answer(present.task_view(task), 201 if created else 200)
+
+
+@router.get("", auth=Allow(Scope.READ), response=TaskPage)
+def page(request: Request, filters: Query[Filters]) -> HttpResponse:
+    """A page of the tasks you may see, newest first."""
+    tasks = access.visible_tasks(request.auth.user)
+    return answer(present.page(tasks, filters.chosen(), filters.after, filters.limit))
+
+
+@router.get("/{task_id}", auth=Allow(Scope.READ), response=TaskView)
+def view(request: Request, task_id: TaskId) -> HttpResponse:
+    """The task as it is now."""
+    return answer(present.task_view(access.get_task(request.auth.user, task_id)))
+
+
+@router.get("/{task_id}/spec", auth=Allow(Scope.READ), response=dict[str, object])
+def spec(request: Request, task_id: TaskId) -> dict[str, object]:
+    """The description of the task, its files as references."""
+    found: dict[str, object] = access.get_task(request.auth.user, task_id).spec
+    return found
+
+
+@router.get("/{task_id}/wait", auth=AllowLive(Scope.READ), response=TaskView)
+async def wait(
+    request: Request, task_id: TaskId, timeout: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 30.0
+) -> HttpResponse:
+    """The task as soon as it is final, or as it is after ``timeout`` seconds (60 at most)."""
+    deadline = time.monotonic() + min(timeout, WAIT_SECONDS)
+    # Subscribe first, look second: no change falls between the two.
+    async with hub.subscribe([task_id]) as news:
+        while True:
+            found = await in_thread(_view_of, request, task_id)
+            left = deadline - time.monotonic()
+            if found.state.final or left <= 0:
+                return answer(found)
+            await news.wait(left)
+
+
+@router.get("/{task_id}/events", auth=Allow(Scope.READ), response=list[EventView])
+def timeline(request: Request, task_id: TaskId) -> HttpResponse:
+    """The timeline of the task, oldest first."""
+    return answer_list(EVENTS, present.timeline(access.get_task(request.auth.user, task_id)))
+
+
+@router.get("/{task_id}/attempts", auth=Allow(Scope.READ), response=list[AttemptView])
+def attempts(request: Request, task_id: TaskId) -> HttpResponse:
+    """The attempts of the task, oldest first."""
+    rows = access.get_task(request.auth.user, task_id).attempts.select_related("node").order_by("number")
+    return answer_list(ATTEMPTS, [present.attempt_view(row) for row in rows])
+
+
+@router.get("/{task_id}/explain", auth=Allow(Scope.READ), response=ExplainView)
+def why(request: Request, task_id: TaskId) -> HttpResponse:
+    """Why the task is where it is: its position, and the reasons of each node."""
+    return answer(explain.explain(access.get_task(request.auth.user, task_id), timezone.now()))
+
+
+@router.post("/{task_id}/cancel", auth=Allow(Scope.SUBMIT), response=TaskView)
+def cancel(request: Request, task_id: TaskId, body: CancelBody) -> HttpResponse:
+    """Cancel the task; one that ended in another way answers 409."""
+    user = request.auth.user
+    task = records.cancel(
+        access.get_task(user, task_id), by=user.username, reason=body.reason.strip(), now=timezone.now()
+    )
+    if TaskState(task.state).final and task.state != TaskState.CANCELLED:
+        raise Conflict(f"the task {task.id} has ended before: {task.verdict}")
+    return answer(present.task_view(task))
+
+
+def _view_of(request: Request, task_id: str) -> TaskView:
+    return present.task_view(access.get_task(request.auth.user, task_id))
+
+
+def _contents(blobs: dict[str, str]) -> dict[str, bytes]:
+    """The small files that came along; raises SpecError, TooLarge."""
+    found: dict[str, bytes] = {}
+    for sha256, text in blobs.items():
+        try:
+            found[sha256] = base64.b64decode(text, validate=True)
+        except binascii.Error as error:
+            raise SpecError([Fault(f"blobs.{sha256}", f"is not base64: {error}")]) from None
+    if sum(map(len, found.values())) > INLINE_BYTES:
+        raise TooLarge(f"the blobs of a submit have at most {INLINE_BYTES} bytes together; upload larger ones first")
+    return found
