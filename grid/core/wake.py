@@ -6,6 +6,7 @@ needs no broker, so a submit never waits for one.
 
 from __future__ import annotations
 
+import atexit
 import socket
 import threading
 import time
@@ -37,6 +38,10 @@ class Waker:
             self._socket.sendto(b"!", address)
         except OSError:  # a full buffer or no route: the tick comes within a second
             return
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
 
     def _find(self) -> tuple[str, int] | None:
         with self._lock:
@@ -77,6 +82,7 @@ class Listener:
 
 
 _waker = Waker()
+atexit.register(_waker.close)
 
 
 def dispatcher() -> None:
