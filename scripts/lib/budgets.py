@@ -40,7 +40,12 @@ def faults(path: Path) -> Iterator[str]:
     lines = len(text.splitlines())
     if lines > FILE_LINES:
         yield f"{path}: {lines} lines (at most {FILE_LINES})"
-    for node in ast.walk(ast.parse(text, filename=str(path))):
+    try:
+        tree = ast.parse(text, filename=str(path))
+    except SyntaxError as error:
+        yield f"{path}:{error.lineno}: not Python: {error.msg}"
+        return
+    for node in ast.walk(tree):
         if isinstance(node, Function) and body_lines(node) > FUNCTION_LINES:
             yield f"{path}:{node.lineno}: {node.name} has {body_lines(node)} lines (at most {FUNCTION_LINES})"
 

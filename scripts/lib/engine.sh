@@ -8,12 +8,11 @@ engine_answers() { # a docker client alone proves nothing: the daemon must answe
 }
 
 engine_install() {
-    local packages=(docker.io)
+    say "installing docker.io (a Docker Engine)"
     # From Debian 13 on the client is a package of its own.
-    if apt-cache show docker-cli 2>/dev/null | grep -q '^Package: docker-cli$'; then packages+=(docker-cli); fi
-    say "installing ${packages[*]} (a Docker Engine)"
-    apt_install "${packages[@]}" || die 2 "The Docker Engine could not be installed; see the lines above." \
-        "Install one by hand (https://docs.docker.com/engine/install/), then run this again."
+    apt_install docker.io && { command -v docker >/dev/null || apt_install docker-cli; } ||
+        die 2 "The Docker Engine could not be installed; see the lines above." \
+            "Install one by hand (https://docs.docker.com/engine/install/), then run this again."
 }
 
 engine_start() {

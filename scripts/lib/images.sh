@@ -13,7 +13,7 @@ registry_may_answer() { # false only when Docker Hub is surely out of reach; sav
 busybox_static() { # busybox_static FOLDER: prints the path of a static busybox; may unpack Debian's package into FOLDER
     local found
     found=$(command -v busybox || true)
-    if [ -n "$found" ] && ldd "$found" 2>&1 | grep -q 'not a dynamic executable'; then
+    if [ -n "$found" ] && [[ $(ldd "$found" 2>&1) == *"not a dynamic executable"* ]]; then
         printf '%s\n' "$found"
         return
     fi
