@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
-from grid.cli import printing, server, tasks
+from grid.cli import printing, server, starting, tasks
 
 app = typer.Typer(
     name="grid",
     help="A grid for small labs: a task folder goes in, a container runs under limits, a result comes out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Frames and colours are for people; what is read from a pipe stays plain.
+    rich_markup_mode="rich" if sys.stderr.isatty() else None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 node_app = typer.Typer(help="Run tasks on this machine.", no_args_is_help=True)
@@ -35,6 +38,7 @@ _TASKS: dict[str, Callable[..., None]] = {
 _GRID: dict[str, Callable[..., None]] = {
     "nodes": server.nodes,
     "schema": server.schema,
+    "up": starting.up,
 }
 _NODE: dict[str, Callable[..., None]] = {"start": server.node_start, "check": server.node_check}
 _SECRET: dict[str, Callable[..., None]] = {
