@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 from tests.support.needs import missing
+
+CI = os.environ.get("CI", "").lower() in {"true", "1"}
+
+# No deadlines: a busy machine is not a fault. In CI the same examples each time, so that a red run can be repeated.
+settings.register_profile("grid", deadline=None, derandomize=CI)
+settings.load_profile("grid")
 
 needs = pytest.mark.needs
 """``@needs("docker", "gcc")``: the test cannot run without these parts of the machine (see ``tests.support.needs``)."""
@@ -18,6 +25,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     reasons = "; ".join(filter(None, map(missing, wanted)))
     if not reasons:
         return
-    if os.environ.get("CI", "").lower() in {"true", "1"}:
+    if CI:
         pytest.fail(f"CI must have every part: {reasons}", pytrace=False)
     pytest.skip(reasons)
