@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from tasks.placement.fits import Need, Room, Supply, avoided, grid_reasons, licences_exist, never_reasons
-from tasks.placement.groups import Group, Taste
+from tasks.placement.fits import Need, Room, Supply, grid_reasons, licences_exist, never_reasons
+from tasks.placement.groups import Group, Openings, Taste
 from tasks.placement.records import Backlog, Decision, NodeView, Placement, Policy, Reservation, Share
 from tasks.placement.reservations import as_reservation, best_hold
 from tasks.placement.shares import dominant_share, grid_capacity, ratio
@@ -80,33 +80,35 @@ class _Round:
         )
 
     def _groups(self, backlogs: Sequence[Backlog]) -> list[Group]:
-        """A group for each backlog, with the nodes that could ever run it, found once for all nodes of a kind."""
-        kinds: dict[object, list[Room]] = {}
-        for node in self.nodes:
-            kind = (node.tags, node.enforces, node.runtimes, node.capacity, node.gpu_memory)
-            kinds.setdefault(kind, []).append(Room.of(node))
-        for number, alike in enumerate(kinds.values()):
-            for room in alike:
-                room.kind = number
+        """A group for each backlog that has tasks; groups that need the same look at nodes together."""
+        kinds = self._kinds(frozenset().union(*(backlog.demand.requires for backlog in backlogs)))
+        openings: dict[object, Openings] = {}
         groups = []
         for index, backlog in enumerate(backlogs):
-            able = [
-                alike
-                for alike in kinds.values()
-                if licences_exist(backlog.demand, self.supply)
-                and next(never_reasons(backlog.demand, alike[0].node), None) is None
-            ]
-            groups.append(
-                Group(
-                    Need.of(backlog.demand, self.now),
-                    tuple(sorted(backlog.heads, key=lambda head: head.seq)),
-                    backlog.count,
-                    index,
-                    [room for alike in able for room in alike],
-                    frozenset(alike[0].kind for alike in able),
-                )
+            demand = backlog.demand
+            if not backlog.heads or not licences_exist(demand, self.supply):
+                continue
+            need = Need.of(demand, self.now)
+            able = frozenset(
+                number for number, rooms in enumerate(kinds) if next(never_reasons(demand, rooms[0].node), None) is None
             )
+            shape = (need.vector, need.ends_by, demand.exclusive, able)
+            if shape not in openings:
+                openings[shape] = Openings(need, [room for number in sorted(able) for room in kinds[number]], able)
+            heads = tuple(sorted(backlog.heads, key=lambda head: head.seq))
+            groups.append(Group(need, heads, backlog.count, index, openings[shape]))
         return groups
+
+    def _kinds(self, asked: frozenset[str]) -> list[list[Room]]:
+        """The nodes, those together that could run the same tasks: only the tags that are asked for tell them apart."""
+        kinds: dict[object, list[Room]] = {}
+        for node in self.nodes:
+            kind = (node.tags & asked, node.enforces, node.runtimes, node.capacity, node.gpu_memory)
+            kinds.setdefault(kind, []).append(Room.of(node))
+        for number, rooms in enumerate(kinds.values()):
+            for room in rooms:
+                room.kind = number
+        return list(kinds.values())
 
     def _keep_nodes_for_the_patient(self, owners: list[tuple[tuple[float, int, str], _Owner]]) -> None:
         """Ask others to leave alone the nodes of long waiting tasks that fit on one node at most.
@@ -118,7 +120,7 @@ class _Round:
         for _, _, group in queue:
             if len(self.supply.holds) >= self.policy.max_reservations:
                 return
-            if self._deserves_hold(group) and len(group.open(self.changed, self.taste)) <= 1:
+            if self._deserves_hold(group) and group.openings.scarce(self.changed, self.taste):
                 self._hold(group, binding=False)
 
     def _serve(self, owner: _Owner, group: Group) -> None:
@@ -129,8 +131,7 @@ class _Round:
             return
         room, only_avoided = None, False
         if next(grid_reasons(group.need, self.supply, self.now), None) is None:
-            closed = avoided(task.avoid, group.candidates)
-            room, only_avoided = group.choose(closed, self.changed, self.taste)
+            room, only_avoided = group.choose(self.changed, self.taste)
         if room is None:
             self._block(group)
             if only_avoided:  # the next ones of the group may go where this one must not
@@ -169,7 +170,9 @@ class _Round:
         )
 
     def _hold(self, group: Group, binding: bool) -> None:
-        found = best_hold(group.head, group.need, group.candidates, self.supply, self.now, self.policy.margin_seconds)
+        found = best_hold(
+            group.head, group.need, group.openings.candidates, self.supply, self.now, self.policy.margin_seconds
+        )
         if found is not None:
             room, hold = found
             hold.binding = binding
@@ -196,7 +199,7 @@ def _owners(groups: Sequence[Group], shares: Sequence[Share]) -> list[tuple[tupl
     records = {share.owner: share for share in shares}
     owners: dict[str, _Owner] = {}
     for group in groups:
-        if group.heads and group.candidates:
+        if group.openings.candidates:
             name = group.need.demand.owner
             share = records.get(name, Share(name))
             owner = owners.setdefault(name, _Owner(name, share.weight, share.used))

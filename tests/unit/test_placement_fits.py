@@ -86,6 +86,13 @@ def test_a_node_that_fits_has_no_reasons_and_takes_the_task() -> None:
     assert where(decided([a_backlog(demand)], [node])) == {"small-1": "node"}
 
 
+def test_nodes_that_differ_only_in_a_tag_are_told_apart() -> None:
+    nodes = [a_node("a"), a_node("b", tags=frozenset({"hostname:b"})), a_node("c")]
+    tagged = a_demand("tagged", requires=frozenset({"hostname:b"}))
+    assert where(decided([a_backlog(tagged), a_backlog(first=2)], nodes)) == {"tagged-1": "b", "small-2": "b"}
+    assert where(decided([a_backlog(tagged, 5)], nodes)) == {f"tagged-{seq}": "b" for seq in range(1, 5)}
+
+
 def test_three_thirds_of_a_core_fit_on_one() -> None:
     assert len(where(decided([a_backlog(a_demand(cpus=1 / 3), 4)], [a_node(cpus=1)]))) == 3
 

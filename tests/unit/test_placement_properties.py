@@ -114,7 +114,7 @@ def after(decision: Decision, queue: list[Backlog], nodes: list[NodeView]) -> li
 
 
 SHARES = (Share("ann", 2.0, 0.2), Share("bob", 1.0, 0.1))
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=100, deadline=None)
 
 
 @many

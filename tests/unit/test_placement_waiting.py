@@ -52,6 +52,10 @@ class TestReservations:
     def test_tasks_that_are_surely_gone_by_then_may_use_the_node(self) -> None:
         assert len(self.behind_big(SMALL).placements) == 3
 
+    def test_of_tasks_that_differ_only_in_their_time_the_short_one_may(self) -> None:
+        backlogs = [a_backlog(BIG, waited=99), a_backlog(SMALL, first=2), a_backlog(LONG, first=3)]
+        assert where(decided(backlogs, [self.NODE])) == {"small-2": "node"}
+
     def test_a_task_that_needs_the_margin_to_be_gone_may_not(self) -> None:
         assert not self.behind_big(replace(SMALL, time_seconds=70)).placements
         assert self.behind_big(replace(SMALL, time_seconds=69)).placements
@@ -104,6 +108,41 @@ class TestReservations:
         backlog = replace(a_backlog(BIG), heads=(QueuedTask("big-1", 1, NOW - 99, frozenset({"bad"})),))
         nodes = [a_node("bad"), a_node("good", busy(1, 500))]
         assert decided([backlog], nodes).reservations[0].node == "good"
+
+    def test_the_node_stays_kept_for_the_oldest_of_a_demand(self) -> None:
+        heads = tuple(QueuedTask(f"big-{seq}", seq, NOW - 99, frozenset({"bad"})) for seq in (1, 2))
+        nodes = [a_node("bad"), a_node("good", busy(1, 500))]
+        decision = decided([Backlog(BIG, heads, 2)], nodes)
+        assert [(one.task_id, one.node) for one in decision.reservations] == [("big-1", "good")]
+
+    def test_one_of_a_demand_may_pass_another_and_leaves_it_its_reservation(self) -> None:
+        heads = (QueuedTask("big-1", 1, NOW - 99, frozenset({"bad"})), QueuedTask("big-2", 2, NOW - 99))
+        decision = decided([Backlog(BIG, heads, 2)], [a_node("bad"), a_node("good", busy(1, 500))])
+        assert where(decision) == {"big-2": "bad"}
+        assert [(one.task_id, one.node) for one in decision.reservations] == [("big-1", "good")]
+
+    def test_a_task_that_starts_gives_its_reservation_back(self) -> None:
+        tagged = a_demand("tagged", cpus=4, requires=frozenset({"fast"}))
+        nodes = [a_node("fast", tags=frozenset({"fast"})), a_node("slow", busy(1, 100))]
+        backlogs = [a_backlog(tagged, waited=99), a_backlog(BIG, waited=99, first=2)]
+        decision = decided(backlogs, nodes, policy=Policy(max_reservations=1))
+        assert where(decision) == {"tagged-1": "fast"}
+        assert [one.task_id for one in decision.reservations] == ["big-2"]
+
+    def test_it_also_holds_against_those_who_looked_at_the_node_before(self) -> None:
+        backlogs = [
+            a_backlog(replace(LONG, key="first", priority=1)),
+            a_backlog(a_demand("wide", cpus=3, priority=2, time_seconds=100), 2, first=2),
+            a_backlog(BIG, first=4, waited=99),
+            a_backlog(LONG, first=5),
+        ]
+        decision = decided(backlogs, [a_node("n1"), a_node("n2")])
+        assert where(decision) == {"wide-2": "n1", "wide-3": "n2", "first-1": "n1"}
+        assert decision.reservations[0].node == "n2"
+
+    def test_nobody_joins_a_task_that_is_alone_so_the_node_is_free_when_that_ends(self) -> None:
+        node = a_node("node", a_lease(a_demand("alone", exclusive=True), ends_at=NOW + 100))
+        assert self.behind_big(SMALL, node, big=a_demand("big", cpus=2)).reservations[0].starts_at == NOW + 100
 
     def test_their_number_is_bounded(self) -> None:
         nodes = [a_node(f"n{number}", busy(1, 100)) for number in range(9)]
