@@ -175,6 +175,19 @@ def test_many_at_once(root: Path) -> None:
     assert len(list((root / ".templates").iterdir())) == 3
 
 
+@pytest.mark.parametrize("kind", WorkspaceKind)
+def test_an_agent_that_comes_back_goes_on_with_a_workspace_that_is_whole(root: Path, kind: WorkspaceKind) -> None:
+    def again() -> Workspace | None:
+        return workspace.reopen(root / "a1", kind=kind, limit_bytes=8 * MIB, limit_files=100)
+
+    assert again() is None
+    made = make(root, kind)
+    assert again() == made
+    if kind is not WorkspaceKind.PLAIN:  # the machine was started anew: the folder is there, its file system is not
+        subprocess.run(["umount", made.path], check=True)
+        assert again() is None
+
+
 def test_what_a_dead_agent_left_is_found(root: Path) -> None:
     make(root, WorkspaceKind.LOOP, name="left")
     assert workspace.leftovers(root) == [root / "left"]
