@@ -16,15 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import TypeAdapter
-
 from tasks.limits import Limits
 from tasks.order import CancelOrder, Heartbeat, HeartbeatReply, Hello, Order, StagedFile, Welcome
 from tasks.outcome import Outcome
 from tasks.spec import TaskSpec
 
 _ATTEMPT = re.compile(r"/attempts/([^/]+)/(order|outcome|blobs/\w+|logs/\w+)$")
-_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def sha256(content: bytes) -> str:
@@ -196,6 +193,8 @@ def serving(api: NodeApi) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1
 
         def _serve(self) -> None:
             if self.headers.get("Transfer-Encoding") == "chunked":
@@ -210,6 +209,7 @@ def serving(api: NodeApi) -> Iterator[str]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+            self.wfile.flush()
 
         do_GET = do_POST = do_PUT = _serve
 

@@ -1,0 +1,111 @@
+"""What a node is told when it starts: where its server is, who it is, where it may write and how much it offers."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.errors import GridError
+from tasks.units import parse_size
+
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+# It becomes part of a queue's name, of container labels and of file names.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+
+
+class ConfigError(GridError):
+    """A setting of the node is missing or wrong; the text says which, and what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """The settings of one node. ``cpus`` and ``memory_bytes`` cap what it offers; None offers all that the machine has.
+
+    ``slots`` is the number of attempts at one time, None lets the node choose. ``shutdown_seconds`` is how long running
+    attempts may go on after a request to end; then they are left to the next start. ``cache_bytes`` bounds the cache.
+    """
+
+    server: str
+    name: str
+    directory: Path
+    token: str = field(repr=False)
+    slots: int | None = None
+    tags: tuple[str, ...] = ()
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    shutdown_seconds: float = 5.0
+    cache_bytes: int = 2 * 1024**3
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f'"{self.name}" is not a name for a node; write letters, digits, ".", "_" and "-", at most 63'
+            )
+        if not self.server.startswith(("http://", "https://")):
+            raise ConfigError(f'"{self.server}" is not the address of a server; write http://host:port or https://host')
+        if self.slots is not None and self.slots < 1:
+            raise ConfigError("a node needs at least 1 slot")
+        if self.cpus is not None and self.cpus <= 0:
+            raise ConfigError("a node cannot offer fewer cpus than some; leave --cpus out to offer all")
+
+    @property
+    def attempts(self) -> Path:
+        """The folder with one folder for each attempt that is here."""
+        return self.directory / "attempts"
+
+    @property
+    def workspaces(self) -> Path:
+        """The folder with the workspace of each attempt that is here."""
+        return self.directory / "workspaces"
+
+    @property
+    def blobs(self) -> Path:
+        """The folder of the blob cache."""
+        return self.directory / "blobs"
+
+    @property
+    def spool(self) -> Path:
+        """The folder of outcomes that the server has not answered yet."""
+        return self.directory / "spool"
+
+
+def read_token(given: str | None, environment: Mapping[str, str]) -> str:
+    """The node's token: as given, or from ``GRID_TOKEN``, or from the file that ``GRID_TOKEN_FILE`` names.
+
+    Raises ConfigError when there is none.
+    """
+    token = given or environment.get("GRID_TOKEN", "")
+    if not token and (path := environment.get("GRID_TOKEN_FILE")):
+        try:
+            token = Path(path).read_text().strip()
+        except OSError as error:
+            raise ConfigError(f"GRID_TOKEN_FILE: cannot read {path}: {error.strerror}") from error
+    if not token:
+        raise ConfigError("no token; give --token, GRID_TOKEN or GRID_TOKEN_FILE (the server makes one for each node)")
+    return token
+
+
+def read_size(text: str | None) -> int | None:
+    """Bytes of ``"16G"``, or None for nothing. Raises ConfigError."""
+    if text is None:
+        return None
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def default_name() -> str:
+    """The machine's own name, as far as it can serve as the name of a node."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname().split(".")[0]).lstrip("-._")[:63] or "node"
+
+
+def default_directory(name: str) -> Path:
+    """Where a node keeps its things unless told otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/celery-grid/nodes") / name
+    return Path.home() / ".local" / "share" / "celery-grid" / "nodes" / name
