@@ -1,0 +1,5 @@
+"""The runtime of containers, by Docker Engine or what speaks its API."""
+
+from nodes.runtimes.docker.runtime import DockerRuntime
+
+__all__ = ["DockerRuntime"]

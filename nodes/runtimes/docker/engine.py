@@ -1,0 +1,225 @@
+"""The container engine's API, as far as we use it: the only place that knows the Docker SDK and its errors."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import docker
+import docker.auth
+import docker.errors
+import docker.utils
+import requests
+import urllib3
+
+from nodes.runtimes.docker.clock import process_started_at
+from nodes.runtimes.docker.errors import EngineError, EngineGone, NameTaken, NotThere
+from nodes.runtimes.docker.stream import Stream
+
+TIMEOUT_SECONDS = 120
+_POOL_SIZE = 64
+_PROBE_SECONDS = 5
+_PULL_IDLE_SECONDS = 300
+_CHUNK = 1 << 16
+
+
+class Engine:
+    """One engine, one pool of connections for all threads. Raises ``EngineError`` and ``EngineGone``, nothing else.
+
+    ``address`` is a URL such as ``unix:///var/run/docker.sock``; None follows ``DOCKER_HOST``. Connects at the first
+    use.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._made: docker.APIClient | None = None
+
+    # ------------------------------------------------------------------------------------------------------ containers
+
+    def create(self, name: str, config: Mapping[str, Any]) -> str:
+        """Create a container and return its id. Raises NameTaken when there is one of that name."""
+        with _translated():
+            answer = cast(Any, self._client).create_container_from_config(config, name)
+        return cast(str, answer["Id"])
+
+    def attach(self, container: str, *, stdin: bool) -> Stream:
+        """Connect to the streams of a container that does not run yet; no output is missed."""
+        wanted = {"stdout": 1, "stderr": 1, "stream": 1, **({"stdin": 1} if stdin else {})}
+        with _translated():
+            return Stream(self._client.attach_socket(container, params=wanted))
+
+    def logs(self, container: str) -> Iterator[bytes]:
+        """The raw frames of all that the container wrote, from its beginning to its end: waits while it runs."""
+        client = self._client
+        url = f"{client.base_url}/v{client.api_version}/containers/{container}/logs"
+        with _translated():
+            answer = client.get(
+                url, params={"stdout": 1, "stderr": 1, "follow": 1}, stream=True, timeout=(TIMEOUT_SECONDS, None)
+            )
+            with answer:
+                _refuse(answer)
+                yield from answer.iter_content(_CHUNK)
+
+    def start(self, container: str) -> None:
+        """Start the program."""
+        with _translated():
+            self._client.start(container)
+
+    def wait(self, container: str) -> int:
+        """Wait for the end and return the exit code."""
+        with _translated():
+            return int(self._client.wait(container, timeout=cast(Any, None))["StatusCode"])
+
+    def kill(self, container: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to the first process; nothing happens when it runs no more."""
+        with _translated(), contextlib.suppress(docker.errors.NotFound):
+            try:
+                self._client.kill(container, signal)
+            except docker.errors.APIError as error:
+                if error.status_code != http.client.CONFLICT:
+                    raise
+
+    def remove(self, container: str) -> None:
+        """Remove a container, ending it if need be; nothing happens when it is not there (any more)."""
+        with _translated(), contextlib.suppress(docker.errors.NotFound):
+            try:
+                self._client.remove_container(container, v=True, force=True)
+            except docker.errors.APIError as error:
+                if error.status_code != http.client.CONFLICT:  # "removal is already in progress"
+                    raise
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """All that the engine knows of a container. Raises NotThere."""
+        with _translated():
+            return cast(dict[str, Any], self._client.inspect_container(container))
+
+    def labelled(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The containers, running or not, that carry all these labels."""
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        with _translated():
+            return cast(list[dict[str, Any]], self._client.containers(all=True, filters={"label": wanted}))
+
+    # ---------------------------------------------------------------------------------------------------------- images
+
+    def image(self, reference: str) -> dict[str, Any]:
+        """All that the engine knows of an image. Raises NotThere."""
+        with _translated():
+            return cast(dict[str, Any], cast(Any, self._client).inspect_image(reference))
+
+    def images(self) -> list[dict[str, Any]]:
+        """The images that are there."""
+        with _translated():
+            return cast(list[dict[str, Any]], self._client.images())
+
+    def pull(self, reference: str, progress: Callable[[Mapping[str, Any]], None]) -> None:
+        """Fetch an image; ``progress`` gets the engine's messages. Raises EngineError with the registry's sentence."""
+        repository, tag = docker.utils.parse_repository_tag(reference)
+        params = {"fromImage": repository, "tag": tag or "latest"}
+        client = self._client
+        with _translated():
+            auth = docker.auth.get_config_header(client, docker.auth.resolve_repository_name(repository)[0])
+            answer = client.post(
+                f"{client.base_url}/v{client.api_version}/images/create",
+                params=params,
+                headers={"X-Registry-Auth": auth} if auth else {},
+                stream=True,
+                timeout=(TIMEOUT_SECONDS, _PULL_IDLE_SECONDS),
+            )
+            with answer:
+                _refuse(answer)
+                for line in answer.iter_lines():
+                    message = json.loads(line)
+                    if "error" in message:
+                        raise EngineError(str(message["error"]))
+                    progress(message)
+
+    # ---------------------------------------------------------------------------------------------------------- engine
+
+    def version(self) -> dict[str, Any]:
+        """The engine's version and API version."""
+        with _translated():
+            return self._client.version()
+
+    def info(self) -> dict[str, Any]:
+        """What the engine says of itself and of the machine."""
+        with _translated():
+            return self._client.info()
+
+    def answers(self) -> bool:
+        """True when the engine answers on a new connection (old ones may survive the start of its end)."""
+        try:
+            with _translated(), contextlib.closing(self._connect(_PROBE_SECONDS)) as client:
+                client.ping()
+        except (EngineError, EngineGone):
+            return False
+        return True
+
+    def started_at(self) -> float | None:
+        """When the engine's process started, in seconds since boot; None when that cannot be told.
+
+        The process is the one that listens on the engine's Unix socket, so this also works without a pid file.
+        """
+        address = self._address or "unix:///var/run/docker.sock"
+        if not address.startswith("unix://"):
+            return None
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(_PROBE_SECONDS)
+                probe.connect(address.removeprefix("unix://"))
+                pid = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), "little")
+        except OSError:
+            return None
+        return process_started_at(pid) if pid > 1 else None
+
+    def close(self) -> None:
+        """Let go of the connections; a further use makes new ones."""
+        with self._lock:
+            if self._made is not None:
+                self._made.close()
+                self._made = None
+
+    @property
+    def _client(self) -> docker.APIClient:
+        with self._lock:
+            if self._made is None:
+                self._made = self._connect(TIMEOUT_SECONDS)
+            return self._made
+
+    def _connect(self, timeout_seconds: float) -> docker.APIClient:
+        options = docker.utils.kwargs_from_env() if self._address is None else {"base_url": self._address}
+        client = docker.APIClient(
+            version="auto", timeout=cast(Any, timeout_seconds), max_pool_size=_POOL_SIZE, **options
+        )
+        client.trust_env = False  # proxies are not for the engine, and looking for them costs CPU at every request
+        return client
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the SDK's errors, and those of the libraries below it, into ours."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise _error(int(error.status_code or 500), str(error.explanation or error)) from error
+    except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise EngineGone(str(error)) from error
+
+
+def _refuse(answer: requests.Response) -> None:
+    if answer.status_code >= http.client.BAD_REQUEST:
+        try:
+            message = str(answer.json()["message"])
+        except (ValueError, KeyError):
+            message = answer.text
+        raise _error(answer.status_code, message)
+
+
+def _error(status: int, message: str) -> EngineError:
+    kind = {http.client.NOT_FOUND: NotThere, http.client.CONFLICT: NameTaken}.get(status, EngineError)
+    return kind(message, status)
