@@ -106,12 +106,13 @@ class Walk:
         if not any(states):
             return None
         path = level.path + name
-        mode = os.stat(name, dir_fd=level.folder, follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode):
-            try:
+        try:
+            mode = os.stat(name, dir_fd=level.folder, follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
                 self._descend(level, name, states, stack)
-            except Refusal as refusal:
-                self._refuse(path, str(refusal))
+                return None
+        except (OSError, Refusal) as error:  # OSError: a file system that lost data, because the node's disk is full
+            self._refuse(path, str(error))
             return None
         matched = tuple(number for number, state in enumerate(states) if self._patterns[number].matches(state))
         if stat.S_ISREG(mode):
@@ -124,7 +125,12 @@ class Walk:
         path = level.path + name
         if len(stack) > self._depth:
             raise Refusal(f"is more than {self._depth} folders deep")
-        stack.append(self._level(open_beneath(level.folder, name, os.O_DIRECTORY), f"{path}/", states))
+        folder = open_beneath(level.folder, name, os.O_DIRECTORY)
+        try:
+            stack.append(self._level(folder, f"{path}/", states))
+        except OSError:
+            os.close(folder)
+            raise
 
     def _level(self, folder: int, path: str, states: tuple[State, ...]) -> _Level:
         with os.scandir(folder) as entries:

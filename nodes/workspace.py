@@ -23,7 +23,7 @@ from tasks.errors import NodeFault
 _MOUNTPOINT, _IMAGE, _TEMPLATES = "task", "image", ".templates"
 _BLOCK = 4096
 _INODE_BYTES = 256
-_RESERVED_INODES = 11
+_RESERVED_INODES = 10  # by ext4 itself, lost+found being removed
 _BYTES_PER_FILE = 4096  # without a limit of files, the space runs out before the inodes do
 _MOST_FILES = 4_000_000
 _MOST_TEMPLATES = 64
@@ -45,6 +45,10 @@ class WorkspaceKind(StrEnum):
     def enforces(self) -> frozenset[str]:
         """The names of the limits that it can hold a task to."""
         return frozenset() if self is WorkspaceKind.PLAIN else frozenset({"storage", "files"})
+
+
+# Inodes that are taken before the task has made a file.
+_OWN_FILES = {WorkspaceKind.LOOP: _RESERVED_INODES, WorkspaceKind.TMPFS: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Workspace:
         return Fullness(
             bytes_used=used,
             bytes_free=free,
-            files_used=stat.f_files - stat.f_ffree,
+            files_used=max(stat.f_files - stat.f_ffree - _OWN_FILES[self.kind], 0),
             files_free=stat.f_ffree,
             storage_full=self.limit_bytes is not None and free < _FULL_BYTES,
             files_full=self.limit_files is not None and stat.f_ffree == 0,
@@ -192,7 +196,7 @@ def _mount_image(folder: Path, limit_bytes: int | None, limit_files: int | None)
 
 def _template(folder: Path, limit_bytes: int, files: int) -> Path:
     """A formatted image with room for so many bytes and files, without ``lost+found``; made when there is none yet."""
-    inodes = files + _RESERVED_INODES
+    inodes = max(files, 1) + _RESERVED_INODES
     overhead = inodes * _INODE_BYTES + limit_bytes // 256 + (1 << 20)
     blocks = -(-(limit_bytes + overhead) // _BLOCK)
     template = folder / f"ext4-{blocks}-{inodes}"

@@ -17,22 +17,16 @@ class Files:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._open: dict[str, int | None] = {}
+        self._folder = str(folder)
+        self._open: dict[str, int] = {}
 
     def text(self, name: str) -> str | None:
         """The content of the file ``name``."""
-        if name not in self._open:
-            try:
-                self._open[name] = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                self._open[name] = None
-        descriptor = self._open[name]
-        if descriptor is None:
-            return None
         try:
-            return os.pread(descriptor, _LONGEST, 0).decode()
-        except OSError:  # ENODEV: the group is gone
+            if name not in self._open:
+                self._open[name] = os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            return os.pread(self._open[name], _LONGEST, 0).decode()
+        except OSError:  # ENOENT: an older kernel; ENODEV: the group is gone
             return None
 
     def number(self, name: str) -> int | None:
@@ -48,8 +42,7 @@ class Files:
     def close(self) -> None:
         """Let go of the open files; reading opens them again."""
         for descriptor in self._open.values():
-            if descriptor is not None:
-                os.close(descriptor)
+            os.close(descriptor)
         self._open.clear()
 
 

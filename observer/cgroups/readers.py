@@ -36,19 +36,17 @@ class V1Reader:
     """Reads a group that has one folder per controller (``cpuacct``, ``memory``, ``pids``, ``blkio``)."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
-        nowhere = Path("/nonexistent")
-        self._cpu, self._memory, self._pids, self._io = (
-            Files(folders.get(name, nowhere)) for name in ("cpuacct", "memory", "pids", "blkio")
-        )
+        where = [folders.get(name, Path("/nonexistent")) for name in ("cpuacct", "memory", "pids", "blkio")]
+        self._cpu, self._memory, self._pids, self._io = map(Files, where)
         self._oom_kills = LeafCounter(
-            self._memory.folder,
+            where[1],
             name="memory.oom_control",
             key="oom_kill",
             limit="memory.limit_in_bytes",
             phrase="oom-kill:constraint=",
         )
         self._refused = LeafCounter(
-            self._pids.folder,
+            where[2],
             name="pids.events",
             key="max",
             limit="pids.max",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from observer.cgroups.files import write
 from observer.cgroups.group import Group
 from observer.cgroups.layout import Layout
 
@@ -42,6 +43,8 @@ class Tree:
         if self.layout.version == 1:
             for root in {self.layout.v1[controller] for controller in _V1_USED if controller in self.layout.v1}:
                 (root / self._where(name)).mkdir(parents=True, exist_ok=True)
+            if "memory" in self.layout.v1:  # kernels before 5.11 leave it to us that a group counts those below it
+                write(f"{self.layout.v1['memory']}/{self._where(name)}/memory.use_hierarchy", "1")
         else:
             self._make_unified(self.layout.roots[0], name)
         return group

@@ -101,6 +101,12 @@ def test_a_child_killed_for_want_of_memory_is_counted_though_the_program_ends_we
     assert usage.memory_peak_bytes >= 31 * MIB
 
 
+def test_a_program_killed_for_want_of_memory_takes_its_counters_along_but_is_known(tree: Tree) -> None:
+    status, usage = _run(tree.create("main"), "tail", "/dev/zero")
+    assert status == 137
+    assert usage.oom_kills == 1
+
+
 def test_a_refused_fork_is_known_even_when_the_container_ends_at_once(tree: Tree) -> None:
     status, usage = _run(tree.create("forks"), "sh", "-c", "for i in $(seq 30); do sleep 5 & done")
     assert status == 2

@@ -93,6 +93,7 @@ def test_the_number_of_files_is_limited(root: Path, kind: WorkspaceKind) -> None
             count += 1
     assert 100 <= count <= 120
     full = made.fullness()
+    assert full.files_used == count
     assert full.files_full
     assert full.files_free == 0
 
