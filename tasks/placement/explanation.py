@@ -45,7 +45,7 @@ def explain(
                 rooms[reservation.node].hold = hold
     everywhere = tuple(grid_reasons(need, supply, now))
     owned = licences_exist(demand, supply)
-    never = {name: tuple(never_reasons(demand, room.node)) for name, room in rooms.items()}
+    never = {name: tuple(never_reasons(need, room)) for name, room in rooms.items()}
     closed = avoided(task.avoid, [room for name, room in rooms.items() if not never[name]])
     per_node = []
     for name, room in sorted(rooms.items()):

@@ -160,17 +160,29 @@ def plus(left: Vector, right: Vector) -> Vector:
     return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
-def never_reasons(demand: Demand, node: NodeView) -> Iterator[str]:
-    """Why the node could not run the task even if it were ready and empty; nothing when it could."""
+def could_run(need: Need, room: Room) -> bool:
+    """True when the node could run the task if it were ready and empty; `never_reasons` says why not."""
+    demand, node = need.demand, room.node
+    return (
+        demand.requires <= node.tags
+        and demand.runtime in node.runtimes
+        and demand.must_enforce <= node.enforces
+        and not any(map(gt, need.vector, room.capacity))
+        and demand.gpu_memory <= node.gpu_memory
+    )
+
+
+def never_reasons(need: Need, room: Room) -> Iterator[str]:
+    """Why the node could not run the task even if it were ready and empty; nothing when `could_run`."""
+    demand, node = need.demand, room.node
     for tag in sorted(demand.requires - node.tags):
         yield f"lacks the tag {tag}"
     if demand.runtime not in node.runtimes:
         yield f"does not offer the runtime {demand.runtime}"
     for limit in sorted(demand.must_enforce - node.enforces):
         yield f"cannot enforce {limit}"
-    capacity, needed = node.capacity.vector(), demand.amounts.needed()
-    for index in _short(needed, capacity):
-        yield f"needs {_amount(index, needed[index])}, the node has {_number(index, capacity[index])}"
+    for index in _short(need.vector, room.capacity):
+        yield f"needs {_amount(index, need.vector[index])}, the node has {_number(index, room.capacity[index])}"
     if demand.gpu_memory > node.gpu_memory:
         yield f"needs {human_size(demand.gpu_memory)} on each gpu, the node's have {human_size(node.gpu_memory)}"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from tasks.placement.fits import Need, Room, Supply, grid_reasons, licences_exist, never_reasons
+from tasks.placement.fits import Need, Room, Supply, could_run, grid_reasons, licences_exist
 from tasks.placement.groups import Group, Openings, Taste
 from tasks.placement.records import Backlog, Decision, NodeView, Placement, Policy, Reservation, Share
 from tasks.placement.reservations import as_reservation, best_hold
@@ -83,15 +83,18 @@ class _Round:
         """A group for each backlog that has tasks; groups that need the same look at nodes together."""
         kinds = self._kinds(frozenset().union(*(backlog.demand.requires for backlog in backlogs)))
         openings: dict[object, Openings] = {}
+        abilities: dict[object, frozenset[int]] = {}
         groups = []
         for index, backlog in enumerate(backlogs):
             demand = backlog.demand
             if not backlog.heads or not licences_exist(demand, self.supply):
                 continue
             need = Need.of(demand, self.now)
-            able = frozenset(
-                number for number, rooms in enumerate(kinds) if next(never_reasons(demand, rooms[0].node), None) is None
-            )
+            asks = (need.vector, demand.gpu_memory, demand.requires, demand.runtime, demand.must_enforce)
+            able = abilities.get(asks)
+            if able is None:
+                able = frozenset(number for number, rooms in enumerate(kinds) if could_run(need, rooms[0]))
+                abilities[asks] = able
             shape = (need.vector, need.ends_by, demand.exclusive, able)
             if shape not in openings:
                 openings[shape] = Openings(need, [room for number in sorted(able) for room in kinds[number]], able)
