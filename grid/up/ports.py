@@ -44,6 +44,9 @@ def listen(port: int, patience_seconds: float = 1.0) -> socket.socket:
     while True:
         taken = socket.socket()
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by every connection. The server does not know that a socket it is given speaks TCP and would leave
+        # the delay on: an answer whose body follows its header would take 40 ms longer.
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             taken.bind((HOST, port))
             taken.listen(BACKLOG)
