@@ -261,7 +261,7 @@ class TaskSpec(Record):
     retry: Retry | None = Field(default=None, description="When to run the task again; by default never.")
     singleton: _Word | None = Field(
         default=None,
-        description="Key of which at most one task at a time may be unfinished.",
+        description="Key of which at most one of your tasks runs at a time; the others wait.",
         examples=["nightly-report"],
     )
     runtime: Annotated[str, AfterValidator(_runtime)] | None = Field(
