@@ -1,4 +1,4 @@
-"""The visible part of scripts/demo: wait for the grid, submit the examples, show them live, print what became of them."""
+"""The visible part of scripts/demo: wait for the grid, submit the examples, show them live and how they ended."""
 
 from __future__ import annotations
 

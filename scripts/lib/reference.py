@@ -1,4 +1,4 @@
-"""Writes ``docs/task-reference.md`` from the JSON Schema of ``task.json``; ``--check`` only says whether it is current."""
+"""Writes ``docs/task-reference.md`` from the JSON Schema of ``task.json``; ``--check`` says whether it is current."""
 
 from __future__ import annotations
 
