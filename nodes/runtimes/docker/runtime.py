@@ -13,6 +13,7 @@ from nodes.runtimes.docker.ability import Ability
 from nodes.runtimes.docker.cleaner import Cleaner, Leftovers
 from nodes.runtimes.docker.engine import Engine
 from nodes.runtimes.docker.errors import EngineError, EngineGone, NotThere
+from nodes.runtimes.docker.images import DockerImages
 from nodes.runtimes.docker.marks import Marks
 from nodes.runtimes.docker.run import Place, Run
 from observer.cgroups import Group, Tree, detect
@@ -32,6 +33,7 @@ class DockerRuntime:
 
     def __init__(self, node: str, address: str | None = None) -> None:
         self.engine = Engine(address)
+        self.images = DockerImages(self.engine)
         self._node = node
         self._cleaner = Cleaner(self.engine)
         self._lock = threading.Lock()
@@ -86,6 +88,16 @@ class DockerRuntime:
                 self.engine.remove(container)
             swept = self._tree.sweep(set(keep)) if self._tree is not None else set()
         return tuple(sorted({*gone, *swept}))
+
+    def pinned(self) -> dict[str, tuple[int, ...]]:
+        """The cores of each attempt that a former start left running (or ended). Raises NodeFault."""
+        found = {}
+        with _faults():
+            for one in self.engine.labelled({profile.LABEL_OWNER: self._node}):
+                with contextlib.suppress(NotThere):
+                    cores = str(self.engine.inspect(one["Id"])["HostConfig"].get("CpusetCpus") or "")
+                    found[str(one["Labels"].get(profile.LABEL_ATTEMPT, ""))] = profile.cores_of(cores)
+        return {attempt: cores for attempt, cores in found.items() if cores}
 
     def close(self, seconds: float = 10.0) -> None:
         """Finish what is done in the background, for at most ``seconds``."""
