@@ -16,6 +16,7 @@ from django.conf import settings
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.limits import Limits
+from tasks.placement import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,11 @@ class GridSettings(BaseModel):
     def heartbeat(self) -> float:
         """Seconds between two heartbeats of a node."""
         return self.heartbeat_seconds or self.lease_seconds / 3
+
+    @property
+    def placement(self) -> Policy:
+        """The settings of placement."""
+        return Policy(patience_seconds=self.patience_seconds, margin_seconds=self.run_grace_seconds)
 
     @property
     def broker_for_nodes(self) -> str:

@@ -18,7 +18,7 @@ from grid.core.models import Attempt, Node
 from grid.core.publisher import Publisher
 from grid.core.wake import DISPATCHER
 from tasks.errors import Stale
-from tasks.placement import Decision, NodeView, Placement, Policy, Reservation, current_shares, decide
+from tasks.placement import Decision, NodeView, Placement, Reservation, current_shares, decide
 from tasks.states import AttemptState
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,9 @@ class Dispatcher:
         nodes = snapshot.nodes(now, margin)
         if (room := _free_slots(nodes)) > LEAST_HEADS:
             backlogs = snapshot.backlogs(min(room, MOST_HEADS))
-        policy = Policy(patience_seconds=self._settings.patience_seconds, margin_seconds=margin)
-        decision = decide(backlogs, nodes, self._settings.licences, current_shares(nodes), now.timestamp(), policy)
+        decision = decide(
+            backlogs, nodes, self._settings.licences, current_shares(nodes), now.timestamp(), self._settings.placement
+        )
         self.reservations = decision.reservations
         return decision
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from django.db.models import Count
 from django.utils import timezone
 
 from grid.core import policy, snapshot
@@ -25,10 +26,10 @@ def explain(task: Task, now: datetime) -> ExplainView:
     nodes = snapshot.nodes(now, conf().run_grace_seconds)
     backlogs = snapshot.counted_backlogs()
     queued = QueuedTask(task.id, order_of(task.id), (task.queued_at or now).timestamp(), frozenset(task.avoid))
-    reservations = decide(backlogs, nodes, conf().licences, current_shares(nodes), now.timestamp()).reservations
-    found = explain_placement(demand, queued, nodes, conf().licences, now.timestamp(), reservations)
-    earlier = {demand.key: Task.objects.filter(demand_id=demand.key, state=TaskState.QUEUED, id__lt=task.id).count()}
-    before = position(queued, demand, backlogs, current_shares(nodes), grid_capacity(nodes), earlier)
+    shares = current_shares(nodes)
+    decision = decide(backlogs, nodes, conf().licences, shares, now.timestamp(), conf().placement)
+    found = explain_placement(demand, queued, nodes, conf().licences, now.timestamp(), decision.reservations)
+    before = position(queued, demand, backlogs, shares, grid_capacity(nodes), _earlier(task))
     return ExplainView(
         task=task.id,
         state=state,
@@ -41,6 +42,12 @@ def explain(task: Task, now: datetime) -> ExplainView:
             for one in found.per_node
         ),
     )
+
+
+def _earlier(task: Task) -> dict[str, int]:
+    """How many queued tasks of the same owner and priority came before it, by demand."""
+    rivals = Task.objects.filter(owner_id=task.owner_id, priority=task.priority, state=TaskState.QUEUED, id__lt=task.id)
+    return dict(rivals.values_list("demand_id").annotate(count=Count("id")))
 
 
 def never_runs(demand: Demand) -> tuple[str, ...]:
