@@ -143,7 +143,7 @@ def own_version() -> str:
 
 def _capacity(config: NodeConfig, kind: WorkspaceKind, *, cpus: float, gpus: tuple[Gpu, ...]) -> Capacity:
     meminfo = read_meminfo(Path("/proc/meminfo").read_text())
-    memory = int(min(meminfo["MemTotal"], *_group_limits()) * MEMORY_SHARE)
+    memory = int(min((meminfo["MemTotal"], *_group_limits())) * MEMORY_SHARE)
     cpus = min(cpus, config.cpus or cpus)
     memory = min(memory, config.memory_bytes or memory)
     return Capacity(
