@@ -46,6 +46,18 @@ class AttemptFolder:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(self.path / "order.json", order.model_dump_json().encode())
 
+    def keep_cores(self, cores: tuple[int, ...]) -> None:
+        """Note the cores that the attempt is pinned to."""
+        if cores:
+            (self.path / "cores").write_text(" ".join(map(str, cores)))
+
+    def cores(self) -> tuple[int, ...]:
+        """The cores that were noted."""
+        try:
+            return tuple(int(word) for word in (self.path / "cores").read_text().split())
+        except (FileNotFoundError, ValueError):
+            return ()
+
     def order(self) -> Order | None:
         """The order that was kept here, or None when there is none, or none that can be read."""
         try:

@@ -1,0 +1,81 @@
+"""``python -m nodes start`` runs a node in the foreground; ``python -m nodes check`` says what this machine can do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nodes.config import DEFAULT_SERVER, ConfigError, NodeConfig, default_directory, default_name, read_size, read_token
+from nodes.lock import AlreadyRunning
+
+USAGE = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command of a node and return its exit status: 0 well, 1 something is wrong, 2 it could not be begun."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _check(options) if options.command == "check" else _start(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (ConfigError, AlreadyRunning) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a person reads it
+        return USAGE
+
+
+def _start(options: argparse.Namespace) -> int:
+    # Not needed for `check`, which should answer at once and also where the broker's library is not installed.
+    from nodes.start import start
+
+    name = options.name or default_name()
+    config = NodeConfig(
+        server=options.server or os.environ.get("GRID_SERVER") or DEFAULT_SERVER,
+        name=name,
+        directory=(options.dir or default_directory(name)).absolute(),
+        token=read_token(options.token, os.environ),
+        slots=options.slots,
+        tags=tuple(tag.strip() for tag in (options.tags or "").split(",") if tag.strip()),
+        cpus=options.cpus,
+        memory_bytes=read_size(options.memory),
+        shutdown_seconds=options.shutdown_seconds,
+    )
+    return start(config)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from nodes.checking import check
+
+    directory = options.dir or default_directory(default_name())
+    return check(directory, options.server or os.environ.get("GRID_SERVER"), json=options.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m nodes", description="One node of the grid.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    start = commands.add_parser("start", help="run a node in the foreground")
+    start.add_argument("--server", help="address of the grid's server (GRID_SERVER)")
+    start.add_argument(
+        "--token", help="the node's token; better by GRID_TOKEN or GRID_TOKEN_FILE, for ps shows arguments"
+    )
+    start.add_argument("--name", help="the node's name (default: the machine's)")
+    start.add_argument("--dir", type=Path, help="where the node keeps its things")
+    start.add_argument("--slots", type=int, help="attempts at one time (default: by the number of processors)")
+    start.add_argument("--tags", help="tags that tasks may require, such as lab:3,fast-disk")
+    start.add_argument("--cpus", type=float, help="processors to offer (default: all)")
+    start.add_argument("--memory", help="memory to offer, such as 16G (default: nearly all)")
+    start.add_argument(
+        "--shutdown-seconds", type=float, default=5.0, help="how long running attempts may go on after SIGTERM"
+    )
+    check = commands.add_parser("check", help="say what this machine can do as a node, and what is wrong")
+    check.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    check.add_argument("--server", help="also try this server (GRID_SERVER)")
+    check.add_argument("--dir", type=Path, help="where the node would keep its things")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

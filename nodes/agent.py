@@ -1,0 +1,257 @@
+"""The agent of a node: takes attempts up, keeps their leases, ends them when told, adopts those of a former start."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from uuid import uuid4
+
+from nodes.attempt import AttemptFolder, Running, folders_in
+from nodes.config import NodeConfig
+from nodes.health import Health
+from nodes.journal import event
+from nodes.leases import Leases
+from nodes.logs import LogFiles
+from nodes.reporter import Reporter
+from nodes.runner import Runner
+from nodes.server import Server
+from nodes.spool import Spool
+from tasks.errors import Conflict, NotAllowed, NotFound, Refused, Stale, Unavailable
+from tasks.order import Heartbeat, HeartbeatReply, Hello, Welcome
+from tasks.states import Phase, StopCause
+
+# Until the server has said how long leases are, attempts of a former start may go on for this long.
+FIRST_LEASE_SECONDS = 30.0
+HELLO_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_TICK_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Agent:
+    """One node at work; thread-safe. ``on_fatal(reason)`` is called once when the node must not go on."""
+
+    def __init__(
+        self, config: NodeConfig, server: Server, runner: Runner, health: Health, on_fatal: Callable[[str], None]
+    ) -> None:
+        self.session = uuid4().hex
+        self._config = config
+        self._server = server
+        self._runner = runner
+        self._health = health
+        self._on_fatal = on_fatal
+        self._leases = Leases()
+        self._reporter = Reporter(server, Spool(config.spool), self._settled)
+        self._welcome: Welcome | None = None
+        self._refusing = threading.Event()
+        self._closing = threading.Event()
+        self._active = 0
+        self._idle = threading.Condition()
+        self._beats = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
+
+    # ------------------------------------------------------------------------------------------------------ joining
+
+    def join(self) -> Welcome:
+        """Go on with what a former start left, sweep the rest away, and join the grid; tries until the server answers.
+
+        Raises ``Refused`` when the server does not want this node.
+        """
+        self._recover()
+        for tries in range(1_000_000):
+            try:
+                welcome = self._hello()
+                break
+            except Unavailable as error:
+                _log.warning(event("hello_later", message=str(error)))
+                self._end_lapsed(time.monotonic())
+                if self._closing.wait(HELLO_PAUSES_SECONDS[min(tries, len(HELLO_PAUSES_SECONDS) - 1)]):
+                    raise
+        self._runner.start()
+        self._reporter.start()
+        self._health.start()
+        self._beats.start()
+        return welcome
+
+    def _hello(self) -> Welcome:
+        held = self._leases.attempts()
+        sent = time.monotonic()
+        welcome = self._server.hello(Hello(session=self.session, facts=self._health.facts(), adopted=held))
+        if self._welcome is not None and welcome.broker_url != self._welcome.broker_url:
+            self._fatal("the server has moved to another broker; start the node again")
+        self._welcome = welcome
+        self._leases.renew_all(sent, without=welcome.drop)
+        self._lose(welcome.drop, "the server has given it to another node")
+        _log.info(event("joined", node=welcome.node, adopted=len(held), dropped=len(welcome.drop)))
+        return welcome
+
+    def _recover(self) -> None:
+        now = time.monotonic()
+        for entry in self._reporter.pending():
+            self._leases.hold(entry.outcome.attempt, entry.outcome.token, None, now)
+        found: list[Running] = []
+        for folder in folders_in(self._config.attempts):
+            order = folder.order()
+            if order is not None and self._leases.claim(order.attempt):
+                running = Running(order, folder, now)
+                self._leases.hold(order.attempt, order.token, running, now)
+                found.append(running)
+        for running in found:
+            self._runner.adopt(running)
+        self._runner.sweep(self._leases.attempts())
+        for running in found:
+            _log.info(event("adopted", attempt=running.attempt, task=running.order.task))
+            threading.Thread(target=self._work_on, args=(running,), name=running.attempt, daemon=True).start()
+
+    # ------------------------------------------------------------------------------------------------------ attempts
+
+    def work(self, attempt: str, nonce: str) -> dict[str, object]:
+        """Run one attempt from its order to its report and say in a few words what became of it.
+
+        A repeated, forged or late message does nothing. Raises ``GridError`` when the order cannot be had.
+        """
+        if self._refusing.is_set() or not self._leases.claim(attempt):
+            _log.info(event("ignored", attempt=attempt, message="it is here already, or the node is closing"))
+            return {"ignored": "here already, or the node is closing"}
+        asked = time.monotonic()
+        try:
+            order = self._server.take(attempt, self.session, nonce)
+            folder = AttemptFolder(self._config.attempts / attempt)
+            folder.keep(order)
+        except (Stale, NotFound) as error:
+            self._leases.release(attempt)
+            _log.warning(event("ignored", attempt=attempt, message=str(error)))
+            return {"ignored": str(error)}
+        except BaseException:
+            self._leases.release(attempt)
+            raise
+        running = Running(order, folder, time.monotonic())
+        self._leases.hold(attempt, order.token, running, asked)
+        _log.info(event("taken", attempt=attempt, task=order.task, seconds=time.monotonic() - asked))
+        return self._work_on(running)
+
+    def _work_on(self, running: Running) -> dict[str, object]:
+        order = running.order
+        logs = LogFiles(order.attempt, order.token, {})
+        with self._idle:
+            self._active += 1
+        try:
+            entry = self._runner.run(running, logs)
+            if entry is None:
+                _log.warning(event("lease_lost", attempt=order.attempt, task=order.task, message=running.stop.reason))
+                self._settled(order.attempt)
+                return {"lost": running.stop.reason}
+            running.enter(Phase.UPLOADING, time.monotonic())
+            self._leases.ended(order.attempt)
+            reported = self._reporter.report(entry, logs)
+            evidence = entry.outcome.evidence
+            fault = evidence.fault.kind if evidence.fault else None
+            return {"exit_code": evidence.exit_code, "fault": fault, "stopped": evidence.stopped, "reported": reported}
+        finally:
+            with self._idle:
+                self._active -= 1
+                self._idle.notify_all()
+
+    def cancel(self, attempt: str, reason: str) -> bool:
+        """End a running attempt; False when it does not run here, or is being ended already."""
+        return any(
+            running.stop.request(StopCause.CANCELLED, reason) for running in self._leases.running(frozenset((attempt,)))
+        )
+
+    def _settled(self, attempt: str) -> None:
+        """The server wants nothing more to do with ``attempt``: clean up in the background."""
+        self._leases.release(attempt)
+        self._runner.clean(attempt)
+
+    def _lose(self, attempts: Collection[str], why: str) -> None:
+        for running in self._leases.running(attempts):
+            running.stop.request(StopCause.LEASE_LOST, why)
+        if attempts:
+            # Those that have ended already: the server will refuse their outcomes, which settles them.
+            self._reporter.wake()
+
+    # ---------------------------------------------------------------------------------------------------- heartbeats
+
+    def _beat_loop(self) -> None:
+        due = time.monotonic()
+        while not self._closing.wait(min(_TICK_SECONDS, self._heartbeat_seconds / 2)):
+            now = time.monotonic()
+            if now >= due or self._leases.untold(now) or self._health.changed:
+                self._beat(now)
+                due = now + self._heartbeat_seconds
+            self._end_lapsed(time.monotonic())
+
+    def _beat(self, now: float) -> None:
+        pulses = self._leases.pulses()
+        state = self._health.state()
+        beat = Heartbeat(
+            session=self.session,
+            attempts=pulses,
+            ready=not state.problem,
+            not_ready_reason=state.problem,
+            images=state.new_images,
+        )
+        try:
+            reply = self._server.heartbeat(beat, timeout_seconds=max(self._heartbeat_seconds, 1.0))
+        except Unavailable as error:
+            _log.warning(event("heartbeat_unanswered", message=str(error)))
+        except Conflict as error:
+            self._fatal(f"another node agent has joined under this name: {error}")
+        except Refused as error:
+            _log.error(event("heartbeat_refused", message=str(error)))
+        else:
+            self._health.told(state)
+            self._leases.renew([pulse for pulse in pulses if pulse.attempt not in reply.stale], now)
+            self._obey(reply)
+
+    def _obey(self, reply: HeartbeatReply) -> None:
+        for order in reply.cancel:
+            if self.cancel(order.attempt, order.reason):
+                _log.info(event("cancelled", attempt=order.attempt, message=order.reason))
+        self._lose(reply.stale, "the server says that it is no longer this node's")
+        if reply.hello:
+            try:
+                self._hello()
+            except (Unavailable, NotAllowed) as error:
+                _log.warning(event("hello_later", message=str(error)))
+
+    def _end_lapsed(self, now: float) -> None:
+        for running in self._leases.lapsed(now, self._lease_seconds):
+            if running.stop.request(StopCause.LEASE_LOST, f"no word from the server for {self._lease_seconds:g} s"):
+                _log.warning(event("lease_lapsed", attempt=running.attempt, task=running.order.task))
+
+    # ------------------------------------------------------------------------------------------------------- leaving
+
+    def close_door(self) -> None:
+        """Take nothing up any more; what runs goes on, and so do the heartbeats for it."""
+        self._refusing.set()
+
+    def shut_down(self, seconds: float) -> bool:
+        """Wait at most ``seconds`` for what runs; True when nothing is left running here.
+
+        What is left goes on in its containers, to be adopted by the next start within the lease.
+        """
+        self.close_door()
+        with self._idle:
+            idle = self._idle.wait_for(lambda: self._active == 0, seconds)
+        self._closing.set()
+        self._reporter.close()
+        self._health.close()
+        self._runner.close()
+        _log.info(event("closed", left_running=self._active))
+        return idle
+
+    def _fatal(self, reason: str) -> None:
+        _log.critical(event("fatal", message=reason))
+        for running in self._leases.running():
+            running.stop.request(StopCause.LEASE_LOST, reason)
+        self._on_fatal(reason)
+
+    @property
+    def _lease_seconds(self) -> float:
+        return self._welcome.lease_seconds if self._welcome else FIRST_LEASE_SECONDS
+
+    @property
+    def _heartbeat_seconds(self) -> float:
+        return self._welcome.heartbeat_seconds if self._welcome else FIRST_LEASE_SECONDS / 3

@@ -1,0 +1,108 @@
+"""What a node says of itself: its facts, whether it can take work, which images it has; looked at from time to time."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodes.journal import event
+from tasks.errors import NodeFault
+from tasks.order import Facts
+from tasks.units import human_size
+
+INTERVAL_SECONDS = 15.0
+MIN_FREE_BYTES = 256 * 1024**2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthState:
+    """``problem`` is why the node takes no work, empty when it does; ``new_images`` is None when nothing changed."""
+
+    problem: str
+    new_images: tuple[str, ...] | None
+
+
+class Health:
+    """Looks at the node in a thread of its own, because an engine that hangs must not hold up the heartbeat.
+
+    ``gather`` finds the facts, and raises ``NodeFault`` when the runtime does not answer; so does the first look, here.
+    """
+
+    def __init__(self, gather: Callable[[], Facts], directory: Path) -> None:
+        self._gather = gather
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._problem = self._told_problem = ""
+        self._facts = gather()
+        self._told_images: tuple[str, ...] = self._facts.images
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="health", daemon=True)
+
+    def start(self) -> None:
+        """Start to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._closed.set()
+        self._wake.set()
+
+    def look_now(self) -> None:
+        """Something went wrong, or an image came: look at once."""
+        self._wake.set()
+
+    def facts(self) -> Facts:
+        """The facts as they were found last."""
+        with self._lock:
+            self._told_images = self._facts.images
+            return self._facts
+
+    @property
+    def changed(self) -> bool:
+        """True when the server should hear of a change soon."""
+        with self._lock:
+            return self._problem != self._told_problem or self._facts.images != self._told_images
+
+    def state(self) -> HealthState:
+        """What a heartbeat says of the node's health."""
+        with self._lock:
+            images = self._facts.images
+            return HealthState(self._problem, images if images != self._told_images else None)
+
+    def told(self, state: HealthState) -> None:
+        """The server has heard ``state``."""
+        with self._lock:
+            self._told_problem = state.problem
+            if state.new_images is not None:
+                self._told_images = state.new_images
+
+    def _loop(self) -> None:
+        while not self._closed.is_set():
+            self._wake.wait(INTERVAL_SECONDS)
+            self._wake.clear()
+            if not self._closed.is_set():
+                self._look()
+
+    def _look(self) -> None:
+        problem, facts = "", None
+        try:
+            facts = self._gather()
+            free = shutil.disk_usage(self._directory).free
+            if free < MIN_FREE_BYTES:
+                problem = f"only {human_size(free)} are free on the disk of {self._directory}"
+        except NodeFault as error:
+            problem = error.message
+        except OSError as error:
+            problem = f"{self._directory}: {error.strerror}"
+        with self._lock:
+            if problem != self._problem:
+                _log.warning(event("not_ready" if problem else "ready", message=problem))
+            self._problem = problem
+            self._facts = facts or self._facts

@@ -1,0 +1,313 @@
+"""One attempt from start to end, without Celery: stage, run, collect, and say what was seen."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from nodes import workspace as workspaces
+from nodes.attempt import AttemptFolder, Running, folders_in
+from nodes.cleaning import Cleaner
+from nodes.collect import Caps, collect
+from nodes.config import NodeConfig
+from nodes.cores import Cores
+from nodes.health import Health
+from nodes.images import Image, Images
+from nodes.journal import event
+from nodes.logs import LogFiles, LogShipper
+from nodes.packing import Packed, pack
+from nodes.runtimes import Exit, Job, Runtime
+from nodes.server import Server
+from nodes.spool import Unreported
+from nodes.staging import BlobCache, Staging, WorkspaceFull
+from nodes.workspace import Workspace, WorkspaceKind
+from tasks.errors import NodeFault, Stale
+from tasks.outcome import Evidence, NodeFaultEvidence, Outcome, PhaseTimes, Usage
+from tasks.states import Phase, StopCause
+
+TASK_UID = 65532
+TASK_GID = 65532
+# Pulls that may go on at one time; more wait for their turn, and can be cancelled meanwhile.
+_PULLS = 32
+_STOP_POLL_SECONDS = 0.1
+# How a shell tells of SIGXFSZ.
+_FILE_TOO_LARGE = 128 + 25
+
+_log = logging.getLogger(__name__)
+
+
+class _Stopped(Exception):
+    """The attempt was asked to end before its program began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a runner works with; each is shared by all attempts of the node."""
+
+    runtime: Runtime
+    images: Images
+    cores: Cores
+    workspace_kind: WorkspaceKind
+    health: Health
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What has been seen of an attempt so far; it becomes the outcome."""
+
+    running: Running
+    evidence: Evidence = field(default_factory=Evidence)
+    usage: Usage = field(default_factory=Usage)
+    seconds: dict[str, float] = field(default_factory=dict)
+    not_enforced: tuple[str, ...] = ()
+    image_digest: str = ""
+    packed: Packed = field(default_factory=Packed)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Note how long a phase takes, also when it fails."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = time.monotonic() - start
+
+    def learn(self, **facts: object) -> None:
+        """Add to the evidence."""
+        self.evidence = self.evidence.model_copy(update=facts)
+
+
+class Runner:
+    """Runs attempts, many at a time, each in the thread of its caller."""
+
+    def __init__(self, config: NodeConfig, server: Server, parts: Parts) -> None:
+        self._config = config
+        self._server = server
+        self._parts = parts
+        self._workspaces = config.workspaces
+        self._workspaces.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self._staging = Staging(BlobCache(config.blobs, config.cache_bytes), TASK_UID, TASK_GID)
+        self._shipper = LogShipper(server)
+        self._cleaner = Cleaner(self._remove)
+        self._pulls = ThreadPoolExecutor(_PULLS, thread_name_prefix="image")
+
+    def start(self) -> None:
+        """Start what works beside the attempts."""
+        self._shipper.start()
+
+    def close(self) -> None:
+        """Stop what works beside the attempts; those that run go on in their containers."""
+        self._shipper.close()
+        self._cleaner.close()
+        self._pulls.shutdown(wait=False, cancel_futures=True)
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Remove what attempts outside of ``keep`` have left here. Faults are logged, a later start tries again."""
+        try:
+            for attempt in self._parts.runtime.reap(keep):
+                _log.info(event("reaped", attempt=attempt))
+        except NodeFault as fault:
+            _log.error(event("not_swept", message=str(fault)))
+        found = {folder.path.name for folder in folders_in(self._config.attempts)}
+        found |= {folder.name for folder in workspaces.leftovers(self._workspaces)}
+        for attempt in sorted(found - set(keep)):
+            self.clean(attempt)
+
+    def adopt(self, running: Running) -> None:
+        """Take the cores of an attempt that a former start began, before others can be given them."""
+        self._parts.cores.retake(running.attempt, running.folder.cores())
+
+    def clean(self, attempt: str) -> None:
+        """Remove all that is left of an attempt here, in the background."""
+        self._cleaner.put(attempt)
+
+    def _remove(self, attempt: str) -> None:
+        workspaces.destroy(self._workspaces / attempt)
+        AttemptFolder(self._config.attempts / attempt).remove()
+
+    def run(self, running: Running, logs: LogFiles) -> Unreported | None:
+        """Run one attempt to its end, whatever that is; None when its lease was lost and there is nothing to report.
+
+        An attempt that a former start of the agent began is gone on with. ``logs`` gets the captured streams.
+        """
+        seen = _Seen(running)
+        try:
+            self._attempt(seen, logs)
+        except _Stopped:
+            seen.learn(stopped=running.stop.cause, stop_reason=running.stop.reason)
+        except Stale as error:
+            running.stop.request(StopCause.LEASE_LOST, str(error))
+            return None
+        except NodeFault as fault:
+            self._failed(seen, fault)
+        except Exception as error:  # noqa: BLE001 - the outermost loop of an attempt: it has to end with an outcome
+            _log.exception(event("unexpected", attempt=running.attempt, task=running.order.task))
+            self._failed(seen, NodeFault("runtime_error", f"{type(error).__name__}: {error}"))
+        finally:
+            self._shipper.unfollow(running.attempt)
+        if seen.evidence.stopped is StopCause.LEASE_LOST:
+            return None
+        return self._unreported(seen, logs)
+
+    def _attempt(self, seen: _Seen, logs: LogFiles) -> None:
+        running = seen.running
+        room, image = self._prepare(seen)
+        if room is None:
+            return
+        try:
+            with seen.timed("run"):
+                running.enter(Phase.EXECUTING, time.monotonic())
+                end = self._execute(seen, room, image, logs)
+            seen.usage = end.usage
+            seen.not_enforced = end.not_enforced
+            seen.learn(**_evidence_of(end))
+        finally:
+            self._measure(seen, room)
+        if end.stopped is StopCause.LEASE_LOST:
+            return
+        running.enter(Phase.COLLECTING, time.monotonic())
+        with seen.timed("collect"):
+            self._collect(seen, room)
+
+    # ----------------------------------------------------------------------------------------------------- preparing
+
+    def _prepare(self, seen: _Seen) -> tuple[Workspace | None, Image]:
+        """Make the workspace with the files in it, and fetch the image meanwhile; no workspace when they do not fit."""
+        running, order = seen.running, seen.running.order
+        if order.spec.image is None:
+            raise NodeFault("image_not_found", "the task names no image")
+        pull = self._pulls.submit(self._pull, seen, order.spec.image)
+        with seen.timed("stage_in"):
+            room = self._stage(seen)
+        while not wait((pull,), _STOP_POLL_SECONDS).done:
+            if running.stop.requested:
+                raise _Stopped
+        image = pull.result()
+        seen.image_digest = image.digest
+        return room, image
+
+    def _pull(self, seen: _Seen, reference: str) -> Image:
+        with seen.timed("pull"):
+            return self._parts.images.ensure(reference)
+
+    def _stage(self, seen: _Seen) -> Workspace | None:
+        running, order = seen.running, seen.running.order
+        folder = self._workspaces / running.attempt
+        limits = {"limit_bytes": order.limits.storage, "limit_files": order.limits.files}
+        kind = self._parts.workspace_kind
+        if running.folder.staged.exists() and (room := workspaces.reopen(folder, kind=kind, **limits)):
+            return room
+        workspaces.destroy(folder)
+        room = workspaces.create(folder, kind=kind, owner=(TASK_UID, TASK_GID), **limits)
+
+        @contextmanager
+        def download(sha256: str) -> Iterator[Iterator[bytes]]:
+            with self._server.blob(order.attempt, order.token, sha256) as chunks:
+                yield _until_stopped(chunks, running)
+
+        try:
+            self._staging.put(room.path, order.files, order.inline, download)
+        except WorkspaceFull as error:
+            fullness = room.fullness()
+            seen.learn(files_full=fullness.files_full, storage_full=not fullness.files_full, start_error=str(error))
+            return None
+        running.folder.staged.touch()
+        return room
+
+    # ----------------------------------------------------------------------------------------------------- executing
+
+    def _execute(self, seen: _Seen, room: Workspace, image: Image, logs: LogFiles) -> Exit:
+        running, order, folder = seen.running, seen.running.order, seen.running.folder
+        spec = order.spec
+        merged = spec.stdout is not None and spec.stdout == spec.stderr
+        stderr = folder.stdout if merged else folder.stderr
+        logs.paths = {"stdout": folder.stdout} if merged else {"stdout": folder.stdout, "stderr": stderr}
+        with self._parts.cores.taken(order.attempt, order.limits.cpus) as cores:
+            folder.keep_cores(cores)
+            job = Job(
+                attempt=order.attempt,
+                task=order.task,
+                node=self._config.name,
+                image=image.id,
+                args=spec.args,
+                environment={**spec.environment, **order.secrets},
+                limits=order.limits,
+                workspace=room.path,
+                stdout=folder.stdout,
+                stderr=stderr,
+                stdin=room.path / spec.stdin if spec.stdin else None,
+                cores=cores,
+                uid=TASK_UID,
+                gid=TASK_GID,
+            )
+            if running.stop.requested:
+                raise _Stopped
+            self._shipper.follow(logs)
+            return self._parts.runtime.run(job, running.stop)
+
+    def _measure(self, seen: _Seen, room: Workspace) -> None:
+        """How full the workspace is at the end, before anything is taken out of it."""
+        try:
+            fullness = room.fullness()
+        except OSError as error:
+            _log.error(event("not_measured", attempt=seen.running.attempt, message=str(error)))
+            return
+        # A single file larger than the whole folder may be: the kernel ends the program before the folder is full.
+        too_large = seen.evidence.exit_code == _FILE_TOO_LARGE and room.limit_bytes is not None
+        seen.learn(storage_full=fullness.storage_full or too_large, files_full=fullness.files_full)
+        seen.usage = seen.usage.model_copy(update={"storage_peak_bytes": fullness.bytes_used})
+
+    def _collect(self, seen: _Seen, room: Workspace) -> None:
+        folder, spec = seen.running.folder, seen.running.order.spec
+        # A former start may have been killed while it copied.
+        shutil.rmtree(folder.collected, ignore_errors=True)
+        collected = collect(room.path, spec.collect, into=folder.collected, caps=Caps())
+        streams = {name: path for name, path in ((spec.stdout, folder.stdout), (spec.stderr, folder.stderr)) if name}
+        if spec.stdout and spec.stdout == spec.stderr:
+            streams[spec.stdout] = folder.stdout
+        seen.packed = pack(streams.items(), collected)
+        seen.learn(missing=collected.missing, refused_files=tuple(seen.packed.refused))
+
+    # ----------------------------------------------------------------------------------------------------- reporting
+
+    def _failed(self, seen: _Seen, fault: NodeFault) -> None:
+        running = seen.running
+        _log.warning(event("fault", attempt=running.attempt, task=running.order.task, message=str(fault)))
+        seen.learn(fault=NodeFaultEvidence(kind=fault.kind, message=fault.message))
+        if running.stop.cause is StopCause.CANCELLED or running.stop.cause is StopCause.LEASE_LOST:
+            seen.learn(stopped=running.stop.cause, stop_reason=running.stop.reason)
+        self._parts.health.look_now()
+
+    def _unreported(self, seen: _Seen, logs: LogFiles) -> Unreported:
+        order = seen.running.order
+        outcome = Outcome(
+            attempt=order.attempt,
+            token=order.token,
+            evidence=seen.evidence,
+            usage=seen.usage,
+            phases=PhaseTimes(**seen.seconds),
+            limits=order.limits,
+            not_enforced=tuple(dict.fromkeys((*order.not_enforced, *seen.not_enforced))),
+            image_digest=seen.image_digest,
+            files=tuple(seen.packed.files),
+            inline=seen.packed.inline,
+        )
+        paths = {stream: str(path) for stream, path in logs.paths.items()}
+        return Unreported(outcome=outcome, task=order.task, uploads=seen.packed.uploads, logs=paths)
+
+
+def _until_stopped(chunks: Iterator[bytes], running: Running) -> Iterator[bytes]:
+    for chunk in chunks:
+        if running.stop.requested:
+            raise _Stopped
+        yield chunk
+
+
+def _evidence_of(end: Exit) -> dict[str, object]:
+    """The facts of an exit that are evidence under the same name."""
+    return {name: getattr(end, name) for name in Evidence.model_fields if hasattr(end, name)}

@@ -1,0 +1,96 @@
+"""The Celery side of a node: a worker of threads on the node's own queue, and the command that cancels at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from celery.worker import WorkController
+from celery.worker import state as worker_state
+from celery.worker.control import control_command
+
+from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
+from nodes.agent import Agent
+from nodes.journal import event
+from tasks.order import Welcome
+
+# More threads than slots: a thread that still reports one attempt must not hold up the next.
+SPARE_THREADS = 2
+EVENT_HEARTBEAT_SECONDS = 5
+# How long Celery's own goodbye (to the broker, to Flower) may take when nothing runs any more.
+_GOODBYE_SECONDS = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Consumes the node's queue in the main thread until the process is asked to end."""
+
+    def __init__(self, agent: Agent, shutdown_seconds: float) -> None:
+        self._agent = agent
+        self._shutdown_seconds = shutdown_seconds
+        self._leaving = threading.Lock()
+        self._status = 0
+
+    def serve(self, welcome: Welcome, slots: int) -> int:
+        """Work until SIGTERM, SIGINT or ``leave``; return the exit status. Outages of the broker are waited out."""
+        app = make_app(welcome.broker_url)
+        app.set_default()
+        app.task(name=RUN_TASK)(_run_with(self._agent))
+        control_command(name=CANCEL_COMMAND, args=[("attempt", str), ("reason", str)])(_cancel_with(self._agent))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        controller = WorkController(
+            app=app,
+            hostname=hostname_of(welcome.node),
+            queues=[welcome.queue],
+            pool="threads",
+            concurrency=slots + SPARE_THREADS,
+            loglevel=logging.INFO,
+            without_gossip=True,
+            without_mingle=True,
+            heartbeat_interval=EVENT_HEARTBEAT_SECONDS,
+        )
+        _log.info(event("serving", queue=welcome.queue, slots=slots))
+        controller.start()
+        return self._status or int(controller.exitcode or 0)
+
+    def leave(self, status: int = 0) -> None:
+        """Take up nothing more and end; what still runs after a while is left to the next start. From any thread."""
+        if not self._leaving.acquire(blocking=False):
+            return
+        self._status = status
+        worker_state.should_stop = status  # type: ignore[assignment]  # the stubs know only its first value
+        threading.Thread(target=self._end, name="leaving", daemon=True).start()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        _log.info(event("asked_to_end", signal=signal.Signals(number).name))
+        self.leave()
+
+    def _end(self) -> None:
+        """See to it that the process ends: Celery's threads wait for what runs for ever, and for a lost broker too."""
+        if self._agent.shut_down(self._shutdown_seconds):
+            time.sleep(_GOODBYE_SECONDS)
+        logging.shutdown()
+        os._exit(self._status)
+
+
+def _run_with(agent: Agent) -> Callable[[str, str], dict[str, object]]:
+    def run(attempt: str, nonce: str) -> dict[str, object]:
+        """Run an attempt to its end. What its program did is a result; only a fault of the grid fails this task."""
+        return agent.work(attempt, nonce)
+
+    return run
+
+
+def _cancel_with(agent: Agent) -> Callable[..., dict[str, object]]:
+    def cancel_attempt(state: object, attempt: str, reason: str = "") -> dict[str, object]:
+        """End a running attempt."""
+        return {"ok": agent.cancel(attempt, reason)}
+
+    return cancel_attempt
