@@ -13,14 +13,14 @@ until then the highest reading since the start stands for it, which can miss a s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from observer.cgroups.files import read
 from observer.cgroups.usage import GroupUsage
 
 _ENGINES = ("runc", "crun", "youki")
-# A task may take an engine's name; these bounds are all that it can hide by that.
+# A task may have a program of an engine's name; these bounds are all that it can hide by that.
 _MOST_CPU_SECONDS = 1.0
 _MOST_MEMORY_BYTES = 64 << 20
 # The engine's own peaks can still rise by so much after the last reading before exec.
@@ -42,11 +42,11 @@ class Harness:
         """The task's part of ``raw``; ``processes`` (unused once started) must be listed after ``raw`` was read."""
         if not self.started:
             listed = list(processes)
-            names = [name for name in map(_name, listed) if name]
-            if names and _plausible(raw) and all(name.startswith(_ENGINES) for name in names):
+            programs = [program for program in map(_program, listed) if program]
+            if programs and _plausible(raw) and all(map(_is_engine, programs)):
                 self._baseline = raw
                 return GroupUsage()
-            if (listed and not names) or not (listed or raw.cpu_seconds):  # in between, or nobody has entered yet
+            if (listed and not programs) or not (listed or raw.cpu_seconds):  # in between, or nobody has entered yet
                 return GroupUsage()
             self.started = True
         return self._subtract(raw)
@@ -78,9 +78,19 @@ def _plausible(raw: GroupUsage) -> bool:
     return raw.cpu_seconds <= _MOST_CPU_SECONDS and (raw.memory_peak_bytes or 0) <= _MOST_MEMORY_BYTES
 
 
-def _name(pid: int) -> str:
-    """The program's name of a process; empty when it has ended."""
-    return read(f"/proc/{pid}/comm")
+def _program(pid: int) -> str:
+    """The link to a process's program; empty when it has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
+
+
+def _is_engine(program: str) -> bool:
+    """True for an engine, or for the copy that it runs of itself: in memory, or mounted nowhere (the link is ``/``)."""
+    if program.startswith("/memfd:"):
+        return any(engine in program for engine in _ENGINES)
+    return program == "/" or os.path.basename(program).startswith(_ENGINES)
 
 
 def _peak(kernel: int | None, base: int | None, seen: int | None, slack: int) -> int | None:

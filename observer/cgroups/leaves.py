@@ -1,4 +1,4 @@
-"""Counters that cgroup v1 keeps in the leaf only, so that they vanish with the container."""
+"""Counters that the kernel keeps in the leaf only, so that they vanish with the container."""
 
 from __future__ import annotations
 

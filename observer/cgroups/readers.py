@@ -45,13 +45,7 @@ class V1Reader:
             limit="memory.limit_in_bytes",
             phrase="oom-kill:constraint=",
         )
-        self._refused = LeafCounter(
-            where[2],
-            name="pids.events",
-            key="max",
-            limit="pids.max",
-            phrase="fork rejected by pids controller",
-        )
+        self._refused = _refused(where[2])
 
     def read(self) -> GroupUsage:
         """All counters; ``oom_kills`` and ``pids_refused`` as :class:`LeafCounter` says."""
@@ -84,16 +78,21 @@ class V1Reader:
 
 
 class V2Reader:
-    """Reads a group of the unified hierarchy; every counter there is hierarchical and survives the leaves."""
+    """Reads a group of the unified hierarchy; its counters are hierarchical and survive the leaves.
+
+    All but one: before Linux 6.11 ``pids.events`` is the leaf's own, as on v1.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._files = Files(folder)
+        self._refused = _refused(folder)
 
     def read(self) -> GroupUsage:
         """All counters; a peak is None on kernels that do not keep it (memory before 5.19, pids before 6.1)."""
         files = self._files
         cpu = dict(line.split() for line in (files.text("cpu.stat") or "").splitlines())
         read, written = _sum_io_v2(files.text("io.stat"))
+        pids_peak, refused = files.number("pids.peak"), files.value("pids.events", "max")
         return GroupUsage(
             cpu_seconds=int(cpu.get("usage_usec", 0)) / 1e6,
             cpu_user_seconds=int(cpu.get("user_usec", 0)) / 1e6,
@@ -101,8 +100,8 @@ class V2Reader:
             memory_bytes=files.number("memory.current"),
             memory_peak_bytes=files.number("memory.peak"),
             pids=files.number("pids.current"),
-            pids_peak=files.number("pids.peak"),
-            pids_refused=files.value("pids.events", "max"),
+            pids_peak=pids_peak,
+            pids_refused=None if refused is None else max(refused, self._refused.read(pids_peak)),
             oom_kills=files.value("memory.events", "oom_kill"),
             io_read_bytes=read,
             io_write_bytes=written,
@@ -115,6 +114,12 @@ class V2Reader:
     def close(self) -> None:
         """Let go of open files."""
         self._files.close()
+        self._refused.close()
+
+
+def _refused(folder: Path) -> LeafCounter:
+    phrase = "fork rejected by pids controller"
+    return LeafCounter(folder, name="pids.events", key="max", limit="pids.max", phrase=phrase)
 
 
 def _sum_io(text: str | None) -> tuple[int | None, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -220,6 +221,17 @@ def test_a_process_that_ended_while_we_looked_says_nothing(named: Named) -> None
         pass
     assert harness.remove(engine(), [child]) == GroupUsage()
     assert not harness.started
+
+
+def test_a_copy_of_runc_that_runs_from_memory_is_the_engine() -> None:
+    memory = os.memfd_create("runc_cloned:/proc/self/exe")
+    os.write(memory, Path("/bin/sleep").read_bytes())
+    with subprocess.Popen(["sleep", "60"], executable=f"/proc/self/fd/{memory}", pass_fds=[memory]) as copy:
+        harness = Harness()
+        assert harness.remove(engine(), [copy.pid]) == GroupUsage()
+        assert not harness.started
+        copy.kill()
+    os.close(memory)
 
 
 @pytest.mark.parametrize("usage", [engine(cpu=1.5), engine(peak=100 * MIB)])
