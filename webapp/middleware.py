@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 POLICY = "; ".join(
@@ -33,6 +33,9 @@ def set_policy(response: HttpResponseBase) -> HttpResponseBase:
     response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    if isinstance(response, HttpResponse):
+        # Live answers do not pass Django's middleware for this; a chunked answer costs one more packet.
+        response.headers.setdefault("Content-Length", str(len(response.content)))
     return response
 
 

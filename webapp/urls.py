@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, path
 
 from webapp import health, metrics
 from webapp.api.routes import api
+from webapp.views import nodes, people, submit, task, tasks
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", tasks.task_list, name="tasks"),
+    path("tasks/<str:task_id>/", task.task_page, name="task"),
+    path("tasks/<str:task_id>/cancel/", task.cancel, name="task-cancel"),
+    path("submit/", submit.submit_page, name="submit"),
+    path("nodes/", nodes.node_list, name="nodes"),
+    path("login/", people.ThrottledLogin.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
     path("api/", api.urls),
     path("health", health.ready, name="health"),
     path("health/live", health.live, name="health-live"),

@@ -1,0 +1,78 @@
+"""The forms of the pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+
+from tasks.states import TaskState
+from tasks.verdicts import Verdict
+
+
+def _choices(words: list[str], everything: str) -> list[tuple[str, str]]:
+    return [("", everything), *((word, word.replace("_", " ")) for word in words)]
+
+
+class FilterForm(forms.Form):
+    """What the list of tasks is narrowed to; it lives in the address."""
+
+    state = forms.ChoiceField(required=False, choices=_choices([str(one) for one in TaskState], "any state"))
+    verdict = forms.ChoiceField(required=False, choices=_choices([str(one) for one in Verdict], "any verdict"))
+    text = forms.CharField(
+        required=False, max_length=200, widget=forms.TextInput(attrs={"placeholder": "name or id", "type": "search"})
+    )
+
+
+class CancelForm(forms.Form):
+    """Why a task is cancelled."""
+
+    reason = forms.CharField(
+        required=False, max_length=500, widget=forms.TextInput(attrs={"placeholder": "why (optional)"})
+    )
+
+
+class SeveralFiles(forms.ClearableFileInput):
+    """An input that takes many files."""
+
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """Many files; the cleaned value is a list."""
+
+    widget = SeveralFiles
+
+    def clean(self, data: object, initial: object = None) -> list[UploadedFile[Any]]:
+        """The files that were chosen."""
+        given = data if isinstance(data, list | tuple) else [data] if data else []
+        return [super(FilesField, self).clean(one, initial) for one in given]
+
+
+class SubmitForm(forms.Form):
+    """A task by one of three ways: a folder, an archive, or its description with its files."""
+
+    folder = FilesField(required=False, widget=SeveralFiles(attrs={"webkitdirectory": True}))
+    archive = forms.FileField(required=False, widget=forms.FileInput(attrs={"accept": ".zip,.tar,.tgz,.gz,.bz2,.xz"}))
+    spec = forms.CharField(
+        required=False,
+        strip=False,
+        max_length=4 * 1024**2,
+        widget=forms.Textarea(attrs={"rows": 12, "spellcheck": "false", "autocomplete": "off"}),
+    )
+    inputs = FilesField(required=False)
+    name = forms.CharField(required=False, max_length=200)
+    key = forms.CharField(max_length=64, widget=forms.HiddenInput)
+
+    def clean(self) -> dict[str, object]:
+        """Exactly one of the three ways."""
+        found: dict[str, object] = super().clean() or {}
+        ways = [way for way in ("folder", "archive", "spec") if found.get(way)]
+        if not ways:
+            raise forms.ValidationError("Choose a folder or an archive, or paste the description of a task.")
+        if len(ways) > 1:
+            raise forms.ValidationError(f"Use one way at a time; you gave {' and '.join(ways)}.")
+        if found.get("inputs") and ways != ["spec"]:
+            raise forms.ValidationError("Single files belong to a pasted description; a folder or archive has its own.")
+        return found

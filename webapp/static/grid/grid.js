@@ -1,0 +1,97 @@
+// Live parts of pages that work without them: lists and tasks follow the event stream, logs go on from their offset.
+"use strict";
+
+const PAUSE_MS = 400;
+const MOST_SHOWN = 1024 * 1024;
+
+function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+// Fetch this page again and put its live parts in place of the old ones, except where somebody is at work.
+async function refresh() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok || answer.redirected) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const next = fresh.getElementById(old.id);
+    if (next && !old.contains(document.activeElement) && old.outerHTML !== next.outerHTML) old.replaceWith(next);
+  }
+}
+
+// However many events come, the page is fetched one at a time and no more often than every PAUSE_MS.
+let wanted = false;
+let busy = false;
+async function refreshSoon() {
+  wanted = true;
+  if (busy) return;
+  busy = true;
+  while (wanted) {
+    await sleep(PAUSE_MS);
+    if (document.hidden) break;
+    wanted = false;
+    await refresh().catch(() => {});
+  }
+  busy = false;
+}
+
+// Browsers open six connections to a server at most: pages that nobody sees hold none of them.
+function followEvents(address) {
+  let source = null;
+  const listen = () => {
+    if (source) source.close();
+    source = null;
+    if (document.hidden) return;
+    source = new EventSource(address);
+    source.onmessage = refreshSoon;
+  };
+  listen();
+  addEventListener("pagehide", () => source && source.close());
+  document.addEventListener("visibilitychange", () => { listen(); if (!document.hidden) refreshSoon(); });
+}
+
+function seen() {
+  if (!document.hidden) return Promise.resolve();
+  return new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+}
+
+async function followLog(log) {
+  let offset = Number(log.dataset.offset);
+  let attempt = log.dataset.attempt;
+  let decoder = new TextDecoder();
+  for (;;) {
+    await seen();
+    const answer = await fetch(`${log.dataset.url}?offset=${offset}&wait=25`).catch(() => null);
+    if (answer === null || answer.status >= 500) { await sleep(2000); continue; }
+    if (!answer.ok) return;
+    const current = answer.headers.get("Grid-Log-Attempt");
+    if (current !== attempt) {
+      // The task is tried again: its output begins anew.
+      if (attempt) { log.textContent = ""; decoder = new TextDecoder(); }
+      attempt = current;
+      if (offset) { offset = 0; continue; }
+    }
+    const bytes = await answer.arrayBuffer();
+    offset += bytes.byteLength;
+    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    log.append(decoder.decode(bytes, { stream: true }));
+    if (log.textContent.length > MOST_SHOWN) log.textContent = log.textContent.slice(-MOST_SHOWN / 2);
+    if (atEnd) log.scrollTop = log.scrollHeight;
+    const note = document.getElementById("log-note");
+    if (bytes.byteLength) note.textContent = "";
+    if (answer.headers.get("Grid-Log-Complete") === "true") {
+      note.textContent = log.textContent ? "" : "It printed nothing.";
+      return;
+    }
+    if (bytes.byteLength === 0) await sleep(200);
+  }
+}
+
+if (document.body.dataset.events) followEvents(document.body.dataset.events);
+const seconds = Number(document.body.dataset.refreshSeconds);
+if (seconds) setInterval(refreshSoon, seconds * 1000);
+const log = document.getElementById("log");
+if (log) {
+  log.scrollTop = log.scrollHeight;
+  if (!("complete" in log.dataset)) followLog(log);
+}
