@@ -1,4 +1,4 @@
-"""A node as it is run: ``python -m nodes start`` with a real broker and the real engine, killed and stopped in all ways."""
+"""A node as it is run: ``python -m nodes start`` with a real broker and engine, killed and stopped in all ways."""
 
 from __future__ import annotations
 
