@@ -77,7 +77,9 @@ class Agent:
     def _hello(self) -> Welcome:
         held = self._leases.attempts()
         sent = time.monotonic()
-        welcome = self._server.hello(Hello(session=self.session, facts=self._health.facts(), adopted=held))
+        welcome = self._server.hello(
+            Hello(session=self.session, home=self._config.home, facts=self._health.facts(), adopted=held)
+        )
         if self._welcome is not None and welcome.broker_url != self._welcome.broker_url:
             self._fatal("the server has moved to another broker; start the node again")
         self._welcome = welcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -51,6 +52,16 @@ class NodeConfig:
             raise ConfigError("a node needs at least 1 slot")
         if self.cpus is not None and self.cpus <= 0:
             raise ConfigError("a node cannot offer fewer cpus than some; leave --cpus out to offer all")
+
+    @property
+    def home(self) -> str:
+        """Machine and folder: where exactly this agent is at work."""
+        return f"{socket.gethostname()}:{self.directory}"
+
+    @property
+    def identity(self) -> str:
+        """Tells its containers and groups apart from those of another grid's node of this name on the same machine."""
+        return f"{self.name}-{hashlib.sha256(self.home.encode()).hexdigest()[:8]}"
 
     @property
     def attempts(self) -> Path:

@@ -1,10 +1,9 @@
-"""The lock that keeps a second agent from working under the same name or in the same folder."""
+"""The lock that keeps a second agent from working in the same folder."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from pathlib import Path
 from typing import TextIO
 
@@ -12,33 +11,19 @@ from tasks.errors import GridError
 
 
 class AlreadyRunning(GridError):
-    """Another agent on this machine has this name or this folder."""
+    """Another agent on this machine has this folder."""
 
 
 class NodeLock:
-    """Holds the folder and the name of a node until the process ends, and not longer, even when it is killed."""
+    """Holds the folder of a node until the process ends, and not longer, even when it is killed."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._files = [
-            _lock(directory / "node.lock", f"the folder {directory}"),
-            _lock(_names() / f"{name}.lock", f'the name "{name}"'),
-        ]
+        self._file = _lock(directory / "node.lock", f"the folder {directory}")
 
     def release(self) -> None:
-        """Let go of both."""
-        while self._files:
-            self._files.pop().close()
-
-
-def _names() -> Path:
-    """Where the machine's agents of this user meet: containers are told apart by the name of their node."""
-    run = Path("/run") if os.access("/run", os.W_OK) else Path(tempfile.gettempdir())
-    folder = run / f"celery-grid-nodes-{os.geteuid()}"
-    folder.mkdir(exist_ok=True, mode=0o700)
-    if folder.stat().st_uid != os.geteuid():
-        raise AlreadyRunning(f"{folder} belongs to somebody else")
-    return folder
+        """Let go of it."""
+        self._file.close()
 
 
 def _lock(path: Path, what: str) -> TextIO:

@@ -30,9 +30,9 @@ _log = logging.getLogger(__name__)
 def start(config: NodeConfig) -> int:
     """Run the node until it is asked to end; return the exit status of the process.
 
-    Raises ``AlreadyRunning`` when an agent has this name or this folder.
+    Raises ``AlreadyRunning`` when an agent has this folder.
     """
-    lock = NodeLock(config.name, config.directory)
+    lock = NodeLock(config.directory)
     journal.set_up()
     server = Server(config.server, config.token)
     try:
@@ -49,7 +49,7 @@ def start(config: NodeConfig) -> int:
 
 
 def _serve(config: NodeConfig, server: Server) -> int:
-    runtime = DockerRuntime(config.name)
+    runtime = DockerRuntime(config.identity)
     images = Images(DockerImages(runtime.engine))
     kind = workspace.probe(config.workspaces)
     health = Health(lambda: gather(config, runtime, kind, images.references), config.directory)

@@ -31,7 +31,8 @@ class GridError(Exception):
 class Fault:
     """One thing wrong with a task description.
 
-    ``path`` says where (``limits.memory``, ``files.a/b.txt``; empty for the whole), ``message`` what, ``hint`` how to mend it.
+    ``path`` says where (``limits.memory``, ``files.a/b.txt``; empty for the whole), ``message`` what, ``hint`` how to
+    mend it.
     """
 
     path: str
@@ -91,8 +92,8 @@ class WaitTimeout(GridError):
 class NodeFault(GridError):
     """A fault of the grid itself on a node.
 
-    ``kind`` is the name of a verdict (``image_not_found``, ``image_refused``, ``image_pull``, ``input_missing``, ``staging``,
-    ``upload``, ``runtime_error``, ``engine_restarted``, ``node_disk``); ``message`` is the evidence in words.
+    ``kind`` is the name of a verdict (``image_not_found``, ``image_refused``, ``image_pull``, ``input_missing``,
+    ``staging``, ``upload``, ``runtime_error``, ``engine_restarted``, ``node_disk``); ``message`` is the evidence.
     """
 
     def __init__(self, kind: str, message: str) -> None:

@@ -20,7 +20,7 @@ class StagedFile(Record):
 class Order(Record):
     """All that a node is told of an attempt when it takes it up; ``token`` must come with every later word about it.
 
-    ``limits`` are the effective ones (min of task, user, server, node). ``inline`` holds small blobs as base64 by sha256.
+    ``limits`` are the effective ones (min of task, user, server). ``inline`` holds small blobs as base64 by sha256.
     """
 
     attempt: str
@@ -51,8 +51,8 @@ class Capacity(Record):
 class Facts(Record):
     """What a node says of itself when it joins.
 
-    ``enforces`` names the limits that it can hold a task to; ``runtimes`` the kinds of runtime that it offers. ``images``
-    are references of images that are there (at most 500), ``registry`` is True when missing ones can be pulled.
+    ``enforces`` names the limits that it can hold a task to; ``runtimes`` the kinds of runtime that it offers.
+    ``images`` are references of images that are there (at most 500), ``registry`` is True when others can be pulled.
     """
 
     tags: tuple[str, ...] = ()
@@ -66,18 +66,20 @@ class Facts(Record):
 
 
 class Hello(Record):
-    """A node joins: ``session`` is new at every start of the agent, so that two agents with one name are told apart.
+    """A node joins. ``session`` is new at every start of the agent, ``home`` (machine and folder) stays: a second agent
+    with the same name at another home is refused while the first is alive.
 
     ``adopted`` names the attempts whose containers the agent found and would like to go on with.
     """
 
     session: str
+    home: str = ""
     facts: Facts
     adopted: tuple[str, ...] = ()
 
 
 class Welcome(Record):
-    """The server's answer: what the node needs to know to work. ``drop`` names attempts of ``adopted`` that are no longer its own."""
+    """The server's answer: what a node needs to know to work. ``drop`` names the ``adopted`` that are not its any more."""
 
     node: str
     broker_url: str
@@ -96,7 +98,7 @@ class AttemptPulse(Record):
 
 
 class Heartbeat(Record):
-    """A node says that it lives and which attempts it holds; this renews their leases. ``images`` is None when unchanged."""
+    """A node lives, and holds these attempts; this renews their leases. ``images`` is None when unchanged."""
 
     session: str
     attempts: tuple[AttemptPulse, ...] = ()
@@ -113,7 +115,7 @@ class CancelOrder(Record):
 
 
 class HeartbeatReply(Record):
-    """``cancel``: end these, report the outcome. ``stale``: end these, report nothing. ``hello``: say hello again (the server forgot you)."""
+    """``cancel``: end these and report. ``stale``: end these, report nothing. ``hello``: say hello again."""
 
     cancel: tuple[CancelOrder, ...] = ()
     stale: tuple[str, ...] = ()

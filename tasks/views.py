@@ -1,4 +1,4 @@
-"""What the API shows of tasks, attempts, nodes and events: read by the Python client, the command line and the pages."""
+"""What the API shows of tasks, attempts, nodes and events; the client, the command line and the pages read it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class NodeReasons(Record):
 
 
 class ExplainView(Record):
-    """Why a task is where it is: a summary in words and, while it is queued, its position and the reasons of each node."""
+    """Why a task is where it is: a summary and, while it is queued, its position and the reasons of each node."""
 
     task: str
     state: TaskState
@@ -122,7 +122,9 @@ class ExplainView(Record):
 
 
 class SubmitBody(Record):
-    """The body of a submit. ``spec`` is a task JSON whose files are references or content; ``blobs`` holds small contents as base64 by sha256.
+    """The body of a submit. ``spec`` is a task JSON whose files are references or content.
+
+    ``blobs`` holds small contents as base64 by sha256.
 
     ``name`` is the default name (the folder's), used when the spec has none.
     """
@@ -133,7 +135,7 @@ class SubmitBody(Record):
 
 
 class Problem(Record):
-    """An error answer (RFC 9457, ``application/problem+json``); ``faults`` lists what is wrong with a task description."""
+    """An error answer (RFC 9457, ``application/problem+json``); ``faults`` lists what is wrong with a description."""
 
     type: str = "about:blank"
     title: str

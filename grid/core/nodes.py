@@ -40,11 +40,12 @@ INLINE_BYTES = 512 * 1024
 def hello(node: Node, said: Hello, now: datetime) -> Welcome:
     """A node's agent has started. Attempts of its earlier sessions that it no longer has are lost and tried again.
 
-    Raises Conflict while another machine is alive under this name.
+    Raises Conflict while another agent is alive under this name.
     """
     _refuse_double(node, said, now)
     Node.objects.filter(pk=node.pk).update(
         session=said.session,
+        home=said.home[:500],
         facts=said.facts.model_dump(mode="json"),
         ready=True,
         not_ready_reason="",
@@ -69,10 +70,9 @@ def hello(node: Node, said: Hello, now: datetime) -> Welcome:
 
 
 def _refuse_double(node: Node, said: Hello, now: datetime) -> None:
-    before = Facts.model_validate(node.facts).details.get("machine") if node.facts else None
-    here = said.facts.details.get("machine")
-    if snapshot.online(node, now) and node.session != said.session and before and here and before != here:
-        raise Conflict(f"another machine is at work as node {node.name}; give this one another name and token")
+    elsewhere = node.home and said.home and node.home != said.home
+    if elsewhere and snapshot.online(node, now) and node.session != said.session:
+        raise Conflict(f"node {node.name} is at work at {node.home}; give this one another name and token")
 
 
 def heartbeat(node: Node, beat: Heartbeat, now: datetime) -> HeartbeatReply:

@@ -101,7 +101,7 @@ class Runtime(Protocol):
         """Say what this machine offers, or raise ``NodeFault`` when the runtime does not answer."""
 
     def run(self, job: Job, stop: Stop) -> Exit:
-        """Run ``job`` to its end, holding it to its limits; a job whose attempt is already there is adopted, not run again."""
+        """Run ``job`` to its end under its limits; a job whose attempt is already there is adopted, not run again."""
 
     def kill(self, attempt: str) -> None:
         """End the job of ``attempt`` at once, if there is one."""

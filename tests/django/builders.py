@@ -35,7 +35,7 @@ def facts(**changes: Any) -> Facts:
 def a_node(now: datetime, name: str = "alpha", **changes: Any) -> Node:
     """A node that has just said hello."""
     node, _ = Node.objects.get_or_create(name=name, defaults={"created_at": now})
-    nodes.hello(node, Hello(session=secrets.token_hex(8), facts=facts(**changes)), now)
+    nodes.hello(node, Hello(session=secrets.token_hex(8), home="one:/var", facts=facts(**changes)), now)
     node.refresh_from_db()
     return node
 

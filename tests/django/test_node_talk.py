@@ -58,9 +58,9 @@ def test_a_node_that_has_been_replaced_is_told_to_stop() -> None:
 
 
 def test_another_machine_cannot_take_the_name_of_a_living_node() -> None:
-    node = given.a_node(NOW, details={"machine": "one"})
-    rival = Hello(session="s2", facts=given.facts(details={"machine": "two"}))
-    with pytest.raises(Conflict, match="another machine"):
+    node = given.a_node(NOW)
+    rival = Hello(session="s2", home="two:/var", facts=given.facts())
+    with pytest.raises(Conflict, match="is at work at one:/var"):
         nodes.hello(node, rival, given.later(NOW, 5))
     nodes.hello(node, rival, given.later(NOW, 60))
 

@@ -10,6 +10,7 @@ class Node(models.Model):
 
     name = models.CharField(max_length=100, unique=True)
     session = models.CharField(max_length=64, default="")
+    home = models.CharField(max_length=500, default="")
     facts = models.JSONField(default=dict)
     ready = models.BooleanField(default=False)
     not_ready_reason = models.CharField(max_length=500, default="")
