@@ -61,13 +61,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, inner = _HOMES.get(name, ("tasks.errors", name))
-    value: object = getattr(import_module(module), inner)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # or a misspelt name would be any object to a type checker
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, inner = _HOMES.get(name, ("tasks.errors", name))
+        value: object = getattr(import_module(module), inner)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> _list[str]:

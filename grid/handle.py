@@ -15,7 +15,7 @@ import httpx
 
 from grid.api import Api
 from grid.saving import Progress, Saver, no_progress
-from tasks.errors import Unavailable, WaitTimeout
+from tasks.errors import GridError, WaitTimeout
 from tasks.outcome import Usage
 from tasks.result import Result as ResultRecord
 from tasks.result import ResultFile as FileRecord
@@ -76,7 +76,7 @@ class ResultFile:
                 done += len(chunk)
                 progress(done, self.size)
             if digest.hexdigest() != self.sha256:
-                raise Unavailable(f"{self.path} of task {self._task_id} came in broken from {self._api.server}", 0.1)
+                raise GridError(f"{self.path} of task {self._task_id} came in broken from {self._api.server}")
 
         self._api.file(self._task_id, self.path, take)
 

@@ -40,8 +40,9 @@ def complain(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """A remark on standard error."""
-    print(clean(message), file=sys.stderr)  # noqa: T201 - this is where the program talks
+    """A remark on standard error, of one or more lines."""
+    for line in message.split("\n"):
+        print(clean(line), file=sys.stderr)  # noqa: T201 - this is where the program talks
 
 
 def say(text: str) -> None:
