@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from nodes.runtimes.docker.errors import EngineError, EngineGone, NameTaken, Not
 from nodes.runtimes.docker.stream import Stream
 
 TIMEOUT_SECONDS = 120
+_DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 _POOL_SIZE = 64
 _PROBE_SECONDS = 5
 _PULL_IDLE_SECONDS = 300
@@ -165,13 +167,13 @@ class Engine:
 
         The process is the one that listens on the engine's Unix socket, so this also works without a pid file.
         """
-        address = self._address or "unix:///var/run/docker.sock"
-        if not address.startswith("unix://"):
+        path = self._socket_path()
+        if path is None:
             return None
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 probe.settimeout(_PROBE_SECONDS)
-                probe.connect(address.removeprefix("unix://"))
+                probe.connect(path)
                 pid = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), "little")
         except OSError:
             return None
@@ -184,6 +186,11 @@ class Engine:
                 self._made.close()
                 self._made = None
 
+    def _socket_path(self) -> str | None:
+        """The engine's Unix socket, None when it is reached over the network."""
+        address = self._address or os.environ.get("DOCKER_HOST") or _DEFAULT_ADDRESS
+        return address.removeprefix("unix://") if address.startswith("unix://") else None
+
     @property
     def _client(self) -> docker.APIClient:
         with self._lock:
@@ -192,6 +199,13 @@ class Engine:
             return self._made
 
     def _connect(self, timeout_seconds: float) -> docker.APIClient:
+        path = self._socket_path()
+        if path is not None:  # the SDK's own words for that fill a page
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.connect(path)
+                except OSError as error:
+                    raise EngineGone(f"{path}: {error.strerror}") from error
         options = docker.utils.kwargs_from_env() if self._address is None else {"base_url": self._address}
         client = docker.APIClient(
             version="auto", timeout=cast(Any, timeout_seconds), max_pool_size=_POOL_SIZE, **options

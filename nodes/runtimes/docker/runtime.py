@@ -103,6 +103,10 @@ class DockerRuntime:
         """Finish what is done in the background, for at most ``seconds``."""
         self._cleaner.close(seconds)
         self.engine.close()
+        if self._tree is not None:
+            for root in self._tree.layout.roots:
+                with contextlib.suppress(OSError):  # not there, or not empty
+                    (root / _GROUPS / self._node).rmdir()
 
     def _ask(self) -> Ability:
         info = self.engine.info()

@@ -53,7 +53,9 @@ class Stream:
         except OSError:
             pass
         finally:
-            self._handle.close()
+            # Both the answer of the engine and the socket below it count as users of the connection.
+            getattr(self._handle, "_response", self._handle).close()
+            self._socket.close()
 
 
 class Frames:

@@ -17,6 +17,8 @@ from tasks.states import StopCause
 from tasks.units import human_seconds
 
 GRACE_SECONDS = 2.0
+# Before that no engine has put anything into the group; then often, to tell its share from the program's.
+_FIRST_PAUSE_SECONDS = 0.03
 _STARTING_PAUSE_SECONDS = 0.005
 _STARTING_SECONDS = 1.0
 _LEAST_PAUSE_SECONDS = 0.01
@@ -42,7 +44,7 @@ class Watch:
 
     def until_end(self, follower: Follower, clock: Callable[[], float] = time.monotonic) -> None:
         """Come back when the program has ended, be it on its own or by us."""
-        pause = _STARTING_PAUSE_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
         while not follower.ended.wait(pause):
             now = clock()
             if self.since is None and (self._meter.started or follower.begun_at is not None):
