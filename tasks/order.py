@@ -79,7 +79,7 @@ class Hello(Record):
 
 
 class Welcome(Record):
-    """The server's answer: what a node needs to know to work. ``drop`` names the ``adopted`` that are not its any more."""
+    """The server's answer: what a node needs to work. ``drop`` names the ``adopted`` that are not its any more."""
 
     node: str
     broker_url: str
