@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -18,14 +19,17 @@ from nodes.reporter import Reporter
 from nodes.runner import Runner
 from nodes.server import Server
 from nodes.spool import Spool
-from tasks.errors import Conflict, NotAllowed, NotFound, Refused, Stale, Unavailable
-from tasks.order import Heartbeat, HeartbeatReply, Hello, Welcome
+from tasks.errors import Conflict, NodeFault, NotAllowed, NotFound, Refused, Stale, Unavailable
+from tasks.order import Heartbeat, HeartbeatReply, Hello, Order, Welcome
+from tasks.outcome import Evidence, NodeFaultEvidence, Outcome
 from tasks.states import Phase, StopCause
 
 # Until the server has said how long leases are, attempts of a former start may go on for this long.
 FIRST_LEASE_SECONDS = 30.0
 HELLO_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _TICK_SECONDS = 0.5
+# It becomes part of addresses and of paths, and whoever reaches the broker can write messages.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -113,14 +117,16 @@ class Agent:
 
         A repeated, forged or late message does nothing. Raises ``GridError`` when the order cannot be had.
         """
+        if not _ID.fullmatch(attempt):
+            _log.warning(event("ignored", message="a message with something that is not the id of an attempt"))
+            return {"ignored": "not the id of an attempt"}
         if self._refusing.is_set() or not self._leases.claim(attempt):
             _log.info(event("ignored", attempt=attempt, message="it is here already, or the node is closing"))
             return {"ignored": "here already, or the node is closing"}
         asked = time.monotonic()
         try:
             order = self._server.take(attempt, self.session, nonce)
-            folder = AttemptFolder(self._config.attempts / attempt)
-            folder.keep(order)
+            folder = self._keep(order)
         except (Stale, NotFound) as error:
             self._leases.release(attempt)
             _log.warning(event("ignored", attempt=attempt, message=str(error)))
@@ -132,6 +138,18 @@ class Agent:
         self._leases.hold(attempt, order.token, running, asked)
         _log.info(event("taken", attempt=attempt, task=order.task, seconds=time.monotonic() - asked))
         return self._work_on(running)
+
+    def _keep(self, order: Order) -> AttemptFolder:
+        """Write an order down; when the disk is full, the server hears of it at once and tries elsewhere."""
+        folder = AttemptFolder(self._config.attempts / order.attempt)
+        try:
+            folder.keep(order)
+        except OSError as error:
+            fault = NodeFaultEvidence(kind="node_disk", message=f"cannot write into {folder.path}: {error.strerror}")
+            self._server.report(Outcome(attempt=order.attempt, token=order.token, evidence=Evidence(fault=fault)))
+            self._health.look_now()
+            raise NodeFault(fault.kind, fault.message) from error
+        return folder
 
     def _work_on(self, running: Running) -> dict[str, object]:
         order = running.order

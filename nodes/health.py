@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from tasks.units import human_size
 
 INTERVAL_SECONDS = 15.0
 MIN_FREE_BYTES = 256 * 1024**2
+MIN_FREE_FILES = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -94,9 +95,7 @@ class Health:
         problem, facts = "", None
         try:
             facts = self._gather()
-            free = shutil.disk_usage(self._directory).free
-            if free < MIN_FREE_BYTES:
-                problem = f"only {human_size(free)} are free on the disk of {self._directory}"
+            problem = _disk_problem(self._directory)
         except NodeFault as error:
             problem = error.message
         except OSError as error:
@@ -106,3 +105,14 @@ class Health:
                 _log.warning(event("not_ready" if problem else "ready", message=problem))
             self._problem = problem
             self._facts = facts or self._facts
+
+
+def _disk_problem(directory: Path) -> str:
+    disk = os.statvfs(directory)
+    free = disk.f_bavail * disk.f_frsize
+    if free < MIN_FREE_BYTES:
+        return f"only {human_size(free)} are free on the disk of {directory}"
+    # Some file systems have no fixed number of files, and say 0 of 0.
+    if disk.f_files and disk.f_favail < MIN_FREE_FILES:
+        return f"only {disk.f_favail} more files fit on the disk of {directory}"
+    return ""

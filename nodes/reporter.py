@@ -31,6 +31,7 @@ class Reporter:
         self._done = done
         self._lock = threading.Lock()
         self._busy: set[str] = set()
+        self._unwritten: dict[str, Unreported] = {}
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reporter", daemon=True)
@@ -54,7 +55,7 @@ class Reporter:
         with self._lock:
             self._busy.add(attempt)
         try:
-            self._spool.put(entry)
+            self._keep(entry)
             return self._send(entry, logs)
         finally:
             with self._lock:
@@ -74,10 +75,9 @@ class Reporter:
         except (Unavailable, NotAllowed) as error:
             _log.warning(event("report_later", attempt=attempt, task=task, message=str(error)))
             return False
-        except GridError as error:
+        except (GridError, OSError) as error:
             return self._send_less(entry, str(error))
-        self._spool.drop(attempt)
-        self._done(attempt)
+        self._drop(attempt)
         return True
 
     def _deliver(self, entry: Unreported, logs: LogFiles) -> None:
@@ -100,8 +100,7 @@ class Reporter:
         fault = outcome.evidence.fault
         _log.error(event("outcome_refused", attempt=outcome.attempt, task=entry.task, message=problem))
         if fault is not None and fault.kind == "upload":
-            self._spool.drop(outcome.attempt)
-            self._done(outcome.attempt)
+            self._drop(outcome.attempt)
             return True
         evidence = outcome.evidence.model_copy(update={"fault": NodeFaultEvidence(kind="upload", message=problem)})
         bare = Outcome(
@@ -114,8 +113,21 @@ class Reporter:
             image_digest=outcome.image_digest,
         )
         smaller = Unreported(outcome=bare, task=entry.task)
-        self._spool.put(smaller)
+        self._keep(smaller)
         return self._send(smaller, LogFiles(outcome.attempt, outcome.token, {}))
+
+    def _keep(self, entry: Unreported) -> None:
+        """On the disk, or in memory when that is full: then a crash of the agent costs the outcome, not its report."""
+        try:
+            self._spool.put(entry)
+        except OSError as error:
+            self._unwritten[entry.outcome.attempt] = entry
+            _log.error(event("not_spooled", attempt=entry.outcome.attempt, task=entry.task, message=str(error)))
+
+    def _drop(self, attempt: str) -> None:
+        self._unwritten.pop(attempt, None)
+        self._spool.drop(attempt)
+        self._done(attempt)
 
     def _loop(self) -> None:
         pause = RETRY_SECONDS
@@ -128,7 +140,7 @@ class Reporter:
 
     def _round(self) -> bool:
         """Try every waiting outcome once; True when none is left."""
-        for entry in self._spool.entries():
+        for entry in (*list(self._unwritten.values()), *self._spool.entries()):
             attempt = entry.outcome.attempt
             with self._lock:
                 if attempt in self._busy or self._closed.is_set():
@@ -137,9 +149,6 @@ class Reporter:
             try:
                 if not self._send(entry, _log_files(entry)):
                     return False
-            except OSError as error:
-                _log.error(event("report_later", attempt=attempt, task=entry.task, message=str(error)))
-                return False
             finally:
                 with self._lock:
                     self._busy.discard(attempt)

@@ -21,6 +21,7 @@ from nodes.images import Image, Images
 from nodes.journal import event
 from nodes.logs import LogFiles, LogShipper
 from nodes.packing import Packed, pack
+from nodes.roomwatch import RoomWatch
 from nodes.runtimes import Exit, Job, Runtime
 from nodes.server import Server
 from nodes.spool import Unreported
@@ -35,6 +36,7 @@ TASK_GID = 65532
 # Pulls that may go on at one time; more wait for their turn, and can be cancelled meanwhile.
 _PULLS = 32
 _STOP_POLL_SECONDS = 0.1
+_FETCHED_SECONDS = 0.5
 # How a shell tells of SIGXFSZ.
 _FILE_TOO_LARGE = 128 + 25
 
@@ -93,16 +95,19 @@ class Runner:
         self._workspaces.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._staging = Staging(BlobCache(config.blobs, config.cache_bytes), TASK_UID, TASK_GID)
         self._shipper = LogShipper(server)
+        self._rooms = RoomWatch()
         self._cleaner = Cleaner(self._remove)
         self._pulls = ThreadPoolExecutor(_PULLS, thread_name_prefix="image")
 
     def start(self) -> None:
         """Start what works beside the attempts."""
         self._shipper.start()
+        self._rooms.start()
 
     def close(self) -> None:
         """Stop what works beside the attempts; those that run go on in their containers."""
         self._shipper.close()
+        self._rooms.close()
         self._cleaner.close()
         self._pulls.shutdown(wait=False, cancel_futures=True)
 
@@ -159,15 +164,15 @@ class Runner:
         room, image = self._prepare(seen)
         if room is None:
             return
-        try:
-            with seen.timed("run"):
-                running.enter(Phase.EXECUTING, time.monotonic())
-                end = self._execute(seen, room, image, logs)
-            seen.usage = end.usage
-            seen.not_enforced = end.not_enforced
-            seen.learn(**_evidence_of(end))
-        finally:
-            self._measure(seen, room)
+        with self._rooms.watching(room) as fill, seen.timed("run"):
+            running.enter(Phase.EXECUTING, time.monotonic())
+            end = self._execute(seen, room, image, logs)
+        seen.usage = end.usage.model_copy(update={"storage_peak_bytes": fill.peak_bytes})
+        seen.not_enforced = end.not_enforced
+        # A single file larger than the whole folder may be: the kernel ends the program before the folder is full.
+        too_large = end.exit_code == _FILE_TOO_LARGE and room.limit_bytes is not None
+        full = {"storage_full": fill.storage_full or too_large, "files_full": fill.files_full}
+        seen.learn(**{**_evidence_of(end), **full})
         if end.stopped is StopCause.LEASE_LOST:
             return
         running.enter(Phase.COLLECTING, time.monotonic())
@@ -193,7 +198,11 @@ class Runner:
 
     def _pull(self, seen: _Seen, reference: str) -> Image:
         with seen.timed("pull"):
-            return self._parts.images.ensure(reference)
+            image = self._parts.images.ensure(reference)
+        if seen.seconds["pull"] > _FETCHED_SECONDS:
+            # It was not there before: the server places tasks where their images are.
+            self._parts.health.look_now()
+        return image
 
     def _stage(self, seen: _Seen) -> Workspace | None:
         running, order = seen.running, seen.running.order
@@ -232,7 +241,7 @@ class Runner:
             job = Job(
                 attempt=order.attempt,
                 task=order.task,
-                node=self._config.name,
+                node=self._config.identity,
                 image=image.id,
                 args=spec.args,
                 environment={**spec.environment, **order.secrets},
@@ -249,18 +258,6 @@ class Runner:
                 raise _Stopped
             self._shipper.follow(logs)
             return self._parts.runtime.run(job, running.stop)
-
-    def _measure(self, seen: _Seen, room: Workspace) -> None:
-        """How full the workspace is at the end, before anything is taken out of it."""
-        try:
-            fullness = room.fullness()
-        except OSError as error:
-            _log.error(event("not_measured", attempt=seen.running.attempt, message=str(error)))
-            return
-        # A single file larger than the whole folder may be: the kernel ends the program before the folder is full.
-        too_large = seen.evidence.exit_code == _FILE_TOO_LARGE and room.limit_bytes is not None
-        seen.learn(storage_full=fullness.storage_full or too_large, files_full=fullness.files_full)
-        seen.usage = seen.usage.model_copy(update={"storage_peak_bytes": fullness.bytes_used})
 
     def _collect(self, seen: _Seen, room: Workspace) -> None:
         folder, spec = seen.running.folder, seen.running.order.spec

@@ -13,6 +13,9 @@ from tasks.states import StopCause
 from tests.support.agents import Node, new_name, node
 from tests.support.node_api import NodeApi, eventually, order, sha256
 
+# Containers are named for their attempts, whatever node they are of.
+A1, A2 = new_name(), new_name()
+
 pytestmark = pytest.mark.needs("docker", "busybox", "root")
 
 
@@ -27,7 +30,7 @@ def here(api: NodeApi, tmp_path: Path) -> Iterator[Node]:
         yield made
 
 
-def give(api: NodeApi, *args: str, attempt: str = "a1", **changes: object) -> str:
+def give(api: NodeApi, *args: str, attempt: str = A1, **changes: object) -> str:
     """The server has an attempt for the node; gives its id."""
     made = order(attempt, *args, **changes)
     api.orders[attempt] = made
@@ -68,7 +71,7 @@ def test_a_failing_task_still_brings_its_files(api: NodeApi, here: Node) -> None
 def test_large_files_go_through_the_cache_and_the_store(api: NodeApi, here: Node) -> None:
     content = bytes(range(256)) * 4096
     api.blobs[sha256(content)] = content
-    for attempt in ("a1", "a2"):
+    for attempt in (A1, A2):
         made = order(attempt, "cp", "big", "copy", files={"big": content}, spec={"collect": [{"glob": "copy"}]})
         api.orders[attempt] = made.model_copy(update={"inline": {}})
         here.agent.work(attempt, "nonce")
@@ -78,10 +81,10 @@ def test_large_files_go_through_the_cache_and_the_store(api: NodeApi, here: Node
 
 
 def test_an_input_that_the_server_lost_is_a_fault(api: NodeApi, here: Node) -> None:
-    made = order("a1", "true", files={"gone": b"x"})
-    api.orders["a1"] = made.model_copy(update={"inline": {}})
-    here.agent.work("a1", "nonce")
-    fault = api.outcomes["a1"].evidence.fault
+    made = order(A1, "true", files={"gone": b"x"})
+    api.orders[A1] = made.model_copy(update={"inline": {}})
+    here.agent.work(A1, "nonce")
+    fault = api.outcomes[A1].evidence.fault
     assert fault is not None
     assert fault.kind == "input_missing"
 
@@ -99,6 +102,45 @@ def test_a_full_workspace_is_evidence(api: NodeApi, here: Node) -> None:
     outcome = api.outcomes[attempt]
     assert outcome.evidence.storage_full
     assert (outcome.usage.storage_peak_bytes or 0) > 1_900_000
+
+
+def test_a_workspace_that_was_full_for_a_while_is_evidence_too(api: NodeApi, here: Node) -> None:
+    script = "dd if=/dev/zero of=a bs=1k count=1500; dd if=/dev/zero of=b bs=1k count=1500; sleep 1.2; rm a b"
+    attempt = give(api, *sh(script), limits={"storage": "2M", "files": 100})
+    here.agent.work(attempt, "nonce")
+    outcome = api.outcomes[attempt]
+    assert outcome.evidence.storage_full
+    assert (outcome.usage.storage_peak_bytes or 0) > 1_900_000
+
+
+def test_an_unknown_image_is_said_so(api: NodeApi, here: Node) -> None:
+    attempt = give(api, "true", spec={"image": "localhost:1/nobody/has:this"})
+    here.agent.work(attempt, "nonce")
+    fault = api.outcomes[attempt].evidence.fault
+    assert fault is not None
+    assert fault.kind in {"image_pull", "image_not_found"}
+
+
+def test_a_cancel_before_the_program_begins_starts_nothing(
+    api: NodeApi, here: Node, in_background: Callable[..., threading.Thread]
+) -> None:
+    made = order(A1, "true", files={"big": b"x" * 100_000})
+    api.orders[A1] = made.model_copy(update={"inline": {}})
+    api.blobs[sha256(b"x" * 100_000)] = b"x" * 100_000
+    api.hold = "/blobs/"
+    in_background(here.agent.work, A1, "nonce")
+    eventually(lambda: api.held)
+    assert here.agent.cancel(A1, "no need any more")
+    api.hold = ""
+    eventually(lambda: A1 in api.outcomes)
+    evidence = api.outcomes[A1].evidence
+    assert (evidence.stopped, evidence.exit_code) == (StopCause.CANCELLED, None)
+    assert here.runtime.reap(()) == ()
+
+
+def test_a_name_that_is_no_id_never_becomes_an_address(api: NodeApi, here: Node) -> None:
+    assert "ignored" in here.agent.work("../../tasks", "nonce")
+    assert not [path for path in api.requests if "tasks" in path]
 
 
 def test_a_message_that_comes_five_times_runs_once(api: NodeApi, here: Node) -> None:

@@ -26,7 +26,7 @@ class Node:
 
     def __init__(self, address: str, api: NodeApi, directory: Path) -> None:
         self.config = NodeConfig(server=address, name=api.node, directory=directory, token=api.token)
-        self.runtime = DockerRuntime(api.node)
+        self.runtime = DockerRuntime(self.config.identity)
         self.server = Server(address, api.token, timeout_seconds=5.0)
         self.fatal: list[str] = []
         kind = workspace.probe(self.config.workspaces)

@@ -77,12 +77,18 @@ class NodeApi:
     away: bool = False
     # Requests whose path contains the text are cut off after they were carried out: the answer is lost.
     lose_answer: str = ""
+    # Requests whose path contains the text wait until it is empty; ``held`` counts them.
+    hold: str = ""
+    held: int = 0
     session: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def answer(self, method: str, url: str, body: bytes, headers: Any) -> tuple[int, bytes]:
         """Carry out one request."""
         path = urlsplit(url).path.removeprefix("/api/v1/node")
+        if self.hold and self.hold in path:
+            self.held += 1
+            eventually(lambda: not self.hold)
         with self.lock:
             if self.away:
                 raise Gone

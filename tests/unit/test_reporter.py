@@ -177,3 +177,28 @@ def test_a_torn_spool_file_is_set_aside(make_reporter: Callable[[], Reporter], t
     (tmp_path / "spool" / "b.json").write_text("{")
     assert reporter.pending() == []
     assert (tmp_path / "spool" / "b.bad").exists()
+
+
+def test_a_full_disk_costs_no_outcome(
+    api: NodeApi, make_reporter: Callable[[], Reporter], done: list[str], tmp_path: Path
+) -> None:
+    reporter = make_reporter()
+    (tmp_path / "spool").rmdir()  # as root nothing else makes it refuse a file
+    api.away = True
+    assert not reporter.report(unreported(), LogFiles("a", TOKEN, {}))
+    api.away = False
+    reporter.start()
+    eventually(lambda: done == ["a"])
+    assert api.outcomes["a"].evidence.exit_code == 0
+
+
+def test_collected_files_that_vanished_do_not_block_the_spool(
+    api: NodeApi, make_reporter: Callable[[], Reporter], done: list[str], tmp_path: Path
+) -> None:
+    files = (OutputFile(path="big", sha256=sha256(b"big"), size=3),)
+    entry = unreported(files, {sha256(b"big"): str(tmp_path / "vanished")})
+    assert make_reporter().report(entry, LogFiles("a", TOKEN, {}))
+    fault = api.outcomes["a"].evidence.fault
+    assert fault is not None
+    assert fault.kind == "upload"
+    assert done == ["a"]
