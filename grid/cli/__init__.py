@@ -10,7 +10,7 @@ import os
 import sys
 
 from grid.cli.app import app
-from grid.cli.exits import BAD_INPUT, BROKEN_PIPE, FAILED, INTERRUPTED
+from grid.cli.exits import BAD_INPUT, FAILED, INTERRUPTED
 from grid.cli.printing import complain
 from tasks.errors import GridError, SpecError
 
@@ -33,10 +33,6 @@ def _run() -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough. Nothing may be written any more, not even by the interpreter's last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     except OSError as error:
         complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return FAILED

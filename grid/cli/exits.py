@@ -10,7 +10,6 @@ BAD_INPUT = 2
 TIME_LIMIT = 124
 NOT_RUN = 125
 INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 
 def exit_status(result: Result) -> int:
