@@ -56,13 +56,16 @@ class Engine:
         with _translated():
             return Stream(self._client.attach_socket(container, params=wanted))
 
-    def logs(self, container: str) -> Iterator[bytes]:
-        """The raw frames of all that the container wrote, from its beginning to its end: waits while it runs."""
+    def logs(self, container: str, *, follow: bool) -> Iterator[bytes]:
+        """The raw frames of all that the container wrote; with ``follow`` also of what it will write until its end."""
         client = self._client
         url = f"{client.base_url}/v{client.api_version}/containers/{container}/logs"
         with _translated():
             answer = client.get(
-                url, params={"stdout": 1, "stderr": 1, "follow": 1}, stream=True, timeout=(TIMEOUT_SECONDS, None)
+                url,
+                params={"stdout": 1, "stderr": 1, "follow": int(follow)},
+                stream=True,
+                timeout=(TIMEOUT_SECONDS, None),
             )
             with answer:
                 _refuse(answer)

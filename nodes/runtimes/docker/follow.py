@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -37,6 +38,7 @@ class Follower:
         self.exit_code: int | None = None
         self.failure: Failure | None = None
         self.begun_at: float | None = None
+        self._seen: Counter[int] = Counter()
         self._output_ended_at: float | None = None
         self._done_at: float | None = None
         self._engine, self._container, self._capture = engine, container, capture
@@ -69,24 +71,32 @@ class Follower:
         try:
             if stream is None:
                 self.begun_at = time.monotonic()
-                self._take_in(self._engine.logs(self._container))
+                self._take_in(self._engine.logs(self._container, follow=True))
             else:
                 self._engine.start(self._container)
                 self.begun_at = time.monotonic()
                 self._take_in(stream.chunks())
             self._output_ended_at = time.monotonic()
-            self.exit_code = self._engine.wait(self._container)
+            exit_code = self._engine.wait(self._container)
+            if stream is None:
+                # Following a log ends with the container, and misses what is written into the log just then.
+                self._take_in(self._engine.logs(self._container, follow=False), known=Counter(self._seen))
+            self.exit_code = exit_code
         except (EngineError, EngineGone, NodeFault, OSError) as error:
             self.failure = error
         finally:
             self._done_at = time.monotonic()
             self.ended.set()
 
-    def _take_in(self, chunks: Iterable[bytes]) -> None:
-        frames = Frames()
+    def _take_in(self, chunks: Iterable[bytes], known: Counter[int] | None = None) -> None:
+        """Write what arrives, but for the first ``known`` bytes of each stream."""
+        frames, known = Frames(), known or Counter()
         for chunk in chunks:
             for stream, data in frames.feed(chunk):
-                self._capture.write(stream, data)
+                skip = min(known[stream], len(data))
+                known[stream] -= skip
+                self._seen[stream] += len(data) - skip
+                self._capture.write(stream, data[skip:])
 
 
 def feed(stream: Stream, source: IO[bytes], marks: Marks) -> None:
