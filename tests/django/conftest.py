@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
+from django.db import connections
 
 from grid.core.store import get_store
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """SQLite in a file, as in earnest: in memory, threads that meet are refused at once instead of waiting in turn."""
+    default = connections["default"]
+    if default.vendor == "sqlite":
+        default.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "grid.sqlite3")
 
 
 @pytest.fixture(autouse=True)

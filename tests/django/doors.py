@@ -59,7 +59,10 @@ class Answer:
 
 @dataclass
 class Request:
-    """One request to the ASGI application; the client hangs up when ``enough`` says so."""
+    """One request to the ASGI application; the client hangs up when ``enough`` says so.
+
+    ``begun`` is set once the head of the answer has come.
+    """
 
     path: str
     token: str = ""
@@ -67,6 +70,7 @@ class Request:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     enough: Callable[[Answer], bool] = lambda answer: answer.complete
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, seconds: float = 20.0) -> Answer:
         """The answer, or what there was of it when it was enough."""
@@ -116,6 +120,7 @@ class _Exchange:
         if event["type"] == "http.response.start":
             self._answer.status = event["status"]
             self._answer.headers = {name.decode().lower(): text.decode() for name, text in event["headers"]}
+            self._request.begun.set()
             return
         self._answer.body += event.get("body", b"")
         self._answer.complete = not event.get("more_body", False)

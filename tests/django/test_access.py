@@ -1,4 +1,4 @@
-"""Who may open which address: every address of the server times every kind of caller. A new address fails until listed."""
+"""Who may open which address: every address times every kind of caller. A new address fails until it is listed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 CALLERS = ("anonymous", "owner", "other", "node", "admin")
 
-# Address -> status for each of CALLERS. 401: who are you, 403: not you, 404: as if it did not exist.
+# Address -> status for each of CALLERS. 401: who are you, 403: not you, 404: as if it did not exist. Each caller goes
+# through the table from top to bottom, so what makes a thing readable stands below what reads it.
 API = {
     "POST /api/v1/tasks": (401, 201, 201, 403, 201),
     "GET /api/v1/tasks": (401, 200, 200, 403, 200),
@@ -39,19 +40,19 @@ API = {
     "GET /api/v1/tasks/{task_id}/files/{path}": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/logs/{stream}": (401, 200, 404, 403, 200),
     "POST /api/v1/blobs/missing": (401, 200, 200, 403, 200),
-    "PUT /api/v1/blobs/{sha256}": (401, 201, 201, 403, 201),
     "GET /api/v1/blobs/{sha256}": (401, 200, 404, 403, 200),
+    "PUT /api/v1/blobs/{sha256}": (401, 201, 201, 403, 201),
     "GET /api/v1/nodes": (401, 200, 200, 403, 200),
     "GET /api/v1/nodes/{name}": (401, 200, 200, 403, 200),
     "GET /api/v1/secrets": (401, 200, 200, 403, 200),
-    "PUT /api/v1/secrets/{name}": (401, 200, 200, 403, 200),
     "DELETE /api/v1/secrets/{name}": (401, 204, 404, 403, 404),
+    "PUT /api/v1/secrets/{name}": (401, 200, 200, 403, 200),
     "GET /api/v1/events": (401, 200, 200, 403, 200),
     "GET /api/v1/whoami": (401, 200, 200, 403, 200),
     "GET /api/v1/schema": (200, 200, 200, 200, 200),
     # The attempt has ended: its own node passes the door and is told that it is stale.
-    "POST /api/v1/node/hello": (401, 403, 403, 200, 403),
     "POST /api/v1/node/heartbeat": (401, 403, 403, 200, 403),
+    "POST /api/v1/node/hello": (401, 403, 403, 200, 403),
     "POST /api/v1/node/attempts/{attempt_id}/order": (401, 403, 403, 409, 403),
     "POST /api/v1/node/attempts/{attempt_id}/phase": (401, 403, 403, 409, 403),
     "GET /api/v1/node/attempts/{attempt_id}/blobs/{sha256}": (401, 403, 403, 409, 403),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from django.contrib.auth.models import User
+from django.db import DatabaseError
 from django.http import StreamingHttpResponse
 from ninja import Header, Query, Router
 
@@ -17,6 +19,8 @@ from grid.core.tokens import Scope
 from tasks.views import EventView
 from webapp.auth import AllowLive, Request
 from webapp.live import in_thread
+
+logger = logging.getLogger(__name__)
 
 STREAM_SECONDS = 600.0
 """After this the client comes again (browsers do so by themselves): a revoked token does not listen for ever."""
@@ -49,7 +53,12 @@ async def _lines(user: User, task: str, since: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     async with hub.subscribe([task] if task else None) as news:
         while time.monotonic() < end:
-            found, since = await in_thread(_after, user, task, since)
+            try:
+                found, since = await in_thread(_after, user, task, since)
+            except DatabaseError as error:
+                # The head of the answer is out: all that is left is to end it; the client comes again.
+                logger.warning("a stream of events ends: %s", error, extra={"action": "end_stream"})
+                return
             for event in found:
                 yield f"id: {event.number}\ndata: {event.model_dump_json()}\n\n".encode()
             if found:
