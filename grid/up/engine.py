@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
+from grid.up import ports
 
 SOCKET = "/var/run/docker.sock"
 TIMEOUT_SECONDS = 5.0
+_PING = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
 
 
 def engine_problem(environ: Mapping[str, str] | None = None) -> str:
@@ -20,13 +21,15 @@ def engine_problem(environ: Mapping[str, str] | None = None) -> str:
     if scheme == "unix":
         return _socket_problem(Path(rest), env.get("DOCKER_HOST", ""))
     if scheme == "tcp" and not env.get("DOCKER_TLS_VERIFY"):
-        return "" if _pings(None, f"http://{rest}") else f"DOCKER_HOST is {host}, but no engine answers there; unset it"
+        name, _, port = rest.rpartition(":")
+        address = (name.strip("[]"), int(port) if port.isascii() and port.isdigit() else 2375)
+        return "" if _pings(address) else f"DOCKER_HOST is {host}, but no engine answers there; start it, or unset it"
     # What is left needs keys that only the node has a use for; it will say itself what is wrong.
     return ""
 
 
 def _socket_problem(path: Path, configured: str) -> str:
-    if _pings(path, "http://engine"):
+    if _pings(path):
         return ""
     if configured:
         return f"DOCKER_HOST is {configured}, but no engine answers there; start it, or unset DOCKER_HOST"
@@ -37,10 +40,5 @@ def _socket_problem(path: Path, configured: str) -> str:
     return "there is no Docker Engine; type: sudo apt-get update && sudo apt-get install -y docker.io"
 
 
-def _pings(uds: Path | None, url: str) -> bool:
-    transport = httpx.HTTPTransport(uds=str(uds) if uds else None)
-    try:
-        with httpx.Client(transport=transport, timeout=TIMEOUT_SECONDS) as http:
-            return http.get(f"{url}/_ping").status_code == 200
-    except (httpx.TransportError, httpx.InvalidURL):
-        return False
+def _pings(address: Path | tuple[str, int]) -> bool:
+    return ports.answers(address, _PING, b" 200 ", TIMEOUT_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tasks.errors import GridError
@@ -59,10 +60,19 @@ def listen(port: int, patience_seconds: float = 1.0) -> socket.socket:
         return taken
 
 
-def answers(port: int, request: bytes, expected: bytes, timeout_seconds: float = 0.5) -> bool:
-    """True when a program on the port answers ``request`` with something that has ``expected`` in it."""
+def answers(
+    address: int | Path | tuple[str, int], request: bytes, expected: bytes, timeout_seconds: float = 0.5
+) -> bool:
+    """True when a program there answers ``request`` with something that has ``expected`` in it.
+
+    ``address`` is a port of this machine, the path of a socket, or a host and a port.
+    """
+    kind = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
+    where = str(address) if isinstance(address, Path) else (HOST, address) if isinstance(address, int) else address
     try:
-        with socket.create_connection((HOST, port), timeout=timeout_seconds) as link:
+        with socket.socket(kind) as link:
+            link.settimeout(timeout_seconds)
+            link.connect(where)
             link.sendall(request)
             received = b""
             while expected not in received:
@@ -86,15 +96,21 @@ def owner_of(port: int) -> str:
     if not inodes:
         return ""
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = {os.readlink(entry) for entry in (process / "fd").iterdir()}
-            if links & inodes:
+        if _holds(process, inodes):
+            # Processes end while we look, and those of others are closed to us.
+            with suppress(OSError):
                 name = (process / "comm").read_text().strip()
                 return f"{name} (process {process.name})"
-        except OSError:
-            # Processes end while we look, and those of others are closed to us.
-            continue
     return ""
+
+
+def _holds(process: Path, inodes: set[str]) -> bool:
+    with suppress(OSError):
+        for entry in (process / "fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(entry) in inodes:
+                    return True
+    return False
 
 
 def _inodes(port: int) -> set[str]:
