@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,9 +83,12 @@ class Reporter:
 
     def _deliver(self, entry: Unreported, logs: LogFiles) -> None:
         """Send the log, the blobs that the server lacks, and the outcome. Raises as ``Server.report``."""
+        began = time.monotonic()
         logs.ship(self._server, TAIL_BYTES)
         outcome = entry.outcome.model_copy(update={"log_tails": logs.tails()})
         for _ in range(_ROUNDS):
+            phases = outcome.phases.model_copy(update={"upload": time.monotonic() - began})
+            outcome = outcome.model_copy(update={"phases": phases})
             missing = self._server.report(outcome)
             if not missing:
                 return

@@ -114,6 +114,7 @@ def test_large_files_are_uploaded_when_the_server_asks(
     entry = unreported(files, {sha256(content): str(tmp_path / "big")})
     assert make_reporter().report(entry, LogFiles("a", TOKEN, {}))
     assert api.file("a", "big") == content
+    assert api.outcomes["a"].phases.upload > 0
 
 
 def test_while_the_server_is_away_nothing_is_lost(
