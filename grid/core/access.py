@@ -27,7 +27,7 @@ def get_task(user: User, task_id: str) -> Task:
 
 def may_read_blob(user: User, sha256: str) -> bool:
     """Whether ``user`` has the content, or may see a task that takes it in or brought it back."""
-    if blobs.owned(user, [sha256]):
+    if blobs.owned(user.pk, [sha256]):
         return True
     if not user.is_staff:
         return False
@@ -37,5 +37,5 @@ def may_read_blob(user: User, sha256: str) -> bool:
 def missing_blobs(user: User, hashes: Iterable[str]) -> list[str]:
     """Of the given contents those that ``user`` has to upload before a task can use them."""
     wanted = list(dict.fromkeys(hashes))
-    have = blobs.owned(user, wanted)
+    have = blobs.owned(user.pk, wanted) if wanted else {}
     return [one for one in wanted if one not in have]

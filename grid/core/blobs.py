@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.contrib.auth.models import User
-
 from grid.core.models import Blob, BlobOwner
 from grid.core.store import Stored, get_store
 
 
-def keep(owner: User, chunks: Iterable[bytes], sha256: str | None, limit: int | None, *, now: datetime) -> Stored:
-    """Store a content for ``owner``; raises SpecError when the hash is wrong, TooLarge over ``limit`` bytes."""
+def keep(owner_id: int, chunks: Iterable[bytes], sha256: str | None, limit: int | None, *, now: datetime) -> Stored:
+    """Store a content for its owner; raises SpecError when the hash is wrong, TooLarge over ``limit`` bytes."""
     stored = get_store().put(chunks, sha256, limit)
-    Blob.objects.get_or_create(sha256=stored.sha256, defaults={"size": stored.size, "created_at": now})
-    BlobOwner.objects.get_or_create(owner=owner, blob_id=stored.sha256)
+    note(owner_id, [stored], now)
     return stored
 
 
-def owned(owner: User, hashes: Iterable[str]) -> dict[str, int]:
-    """Of the given contents those that ``owner`` has, with their sizes."""
-    rows = BlobOwner.objects.filter(owner=owner, blob_id__in=list(hashes)).values_list("blob_id", "blob__size")
+def note(owner_id: int, stored: Iterable[Stored], now: datetime) -> None:
+    """Note contents that the store holds as the owner's; those noted before are no fault."""
+    known = list(stored)
+    if not known:
+        return
+    Blob.objects.bulk_create(
+        (Blob(sha256=one.sha256, size=one.size, created_at=now) for one in known), ignore_conflicts=True
+    )
+    BlobOwner.objects.bulk_create(
+        (BlobOwner(owner_id=owner_id, blob_id=one.sha256) for one in known), ignore_conflicts=True
+    )
+
+
+def owned(owner_id: int, hashes: Iterable[str]) -> dict[str, int]:
+    """Of the given contents those that the owner has, with their sizes."""
+    rows = BlobOwner.objects.filter(owner_id=owner_id, blob_id__in=list(hashes)).values_list("blob_id", "blob__size")
     return dict(rows)

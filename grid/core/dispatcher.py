@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
+from django.db.models import prefetch_related_objects
 
 from grid.core import locks, records, snapshot
 from grid.core.conf import GridSettings
@@ -38,15 +39,19 @@ class Dispatcher:
         self._holder = holder
         self._address = address
         self._fence: int | None = None
+        self._renew_at = datetime.min.replace(tzinfo=UTC)
         self.reservations: tuple[Reservation, ...] = ()
 
     def lead(self, now: datetime) -> bool:
-        """Take or keep the role; False while another dispatcher has it."""
+        """Take or keep the role; False while another dispatcher has it. The row is written three times in its life."""
+        if self._fence is not None and now < self._renew_at:
+            return True
         fence = locks.acquire(DISPATCHER, self._holder, self._address, now=now, seconds=self._lock_seconds)
         if fence != self._fence:
             words = "leads" if fence is not None else "stands by"
             logger.info("this dispatcher %s", words, extra={"action": "lead", "fence": fence})
         self._fence = fence
+        self._renew_at = now + timedelta(seconds=self._lock_seconds / 3)
         return fence is not None
 
     @property
@@ -91,16 +96,14 @@ class Dispatcher:
         if not placements:
             return []
         nodes = {node.name: node for node in Node.objects.filter(name__in={one.node for one in placements})}
-        made: list[Attempt] = []
         with transaction.atomic():
             if self._fence is None:
                 raise Stale("this dispatcher does not lead")
             locks.check(DISPATCHER, self._holder, self._fence)
-            for one in placements:
-                attempt = records.assign(one.task_id, nodes[one.node], now, self._settings.lease_seconds)
-                if attempt is not None:
-                    made.append(attempt)
-        return made
+            pairs = [(one.task_id, nodes[one.node]) for one in placements]
+            attempts = records.assign_all(pairs, now, self._settings.lease_seconds)
+        prefetch_related_objects(attempts, "task")
+        return attempts
 
     def _send(self, attempts: Sequence[Attempt], now: datetime) -> None:
         if attempts and self._publisher.send(attempts):

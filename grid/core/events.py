@@ -15,7 +15,12 @@ Datum = str | int | float | bool | None
 
 def append(task_id: str, kind: str, now: datetime, **data: Datum) -> None:
     """Append one event; belongs into the transaction that makes the move."""
-    append_all([Event(task_id=task_id, kind=kind, at=now, data=data)])
+    append_all([make(task_id, kind, now, **data)])
+
+
+def make(task_id: str, kind: str, now: datetime, **data: Datum) -> Event:
+    """An event that is not written yet."""
+    return Event(task_id=task_id, kind=kind, at=now, data=data)
 
 
 def append_all(events: Iterable[Event]) -> None:

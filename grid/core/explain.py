@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db.models import Count
-from django.utils import timezone
 
 from grid.core import policy, snapshot
 from grid.core.conf import conf
 from grid.core.ids import order_of
 from grid.core.models import Task
-from tasks.placement import Demand, QueuedTask, current_shares, decide, grid_capacity, position
+from tasks.placement import QueuedTask, current_shares, decide, grid_capacity, position
 from tasks.placement import explain as explain_placement
 from tasks.states import TaskState
 from tasks.views import ExplainView, NodeReasons
@@ -48,16 +47,6 @@ def _earlier(task: Task) -> dict[str, int]:
     """How many queued tasks of the same owner and priority came before it, by demand."""
     rivals = Task.objects.filter(owner_id=task.owner_id, priority=task.priority, state=TaskState.QUEUED, id__lt=task.id)
     return dict(rivals.values_list("demand_id").annotate(count=Count("id")))
-
-
-def never_runs(demand: Demand) -> tuple[str, ...]:
-    """Why no node that is known could ever run this demand; empty when one could."""
-    now = timezone.now()
-    nodes = snapshot.nodes(now, conf().run_grace_seconds)
-    found = explain_placement(demand, QueuedTask("new", 0, now.timestamp()), nodes, conf().licences, now.timestamp())
-    if found.can_ever_run:
-        return ()
-    return (*found.grid_reasons, *(f"{one.node}: {reason}" for one in found.per_node for reason in one.reasons))
 
 
 def _words(task: Task, state: TaskState) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from grid.core import access, blobs, policy, records
+from grid.core import access, blobs, offers, policy, records
 from grid.core.conf import conf
-from grid.core.explain import never_runs
-from grid.core.models import InputFile, Node, Secret, Task
+from grid.core.models import InputFile, Secret, Task
 from grid.core.store import Stored
 from tasks.errors import Conflict, Fault, SpecError
 from tasks.files import FileSpec
@@ -23,7 +21,7 @@ from tasks.spec import TaskSpec, parse_spec, spec_hash
 
 def upload(owner: User, chunks: Iterable[bytes], sha256: str | None, now: datetime) -> Stored:
     """Store a file for later tasks of ``owner``; raises SpecError for a wrong hash, TooLarge over the server's cap."""
-    return blobs.keep(owner, chunks, sha256, conf().max_blob_bytes, now=now)
+    return blobs.keep(owner.pk, chunks, sha256, conf().max_blob_bytes, now=now)
 
 
 def submit(
@@ -95,13 +93,15 @@ def _refuse_faults(owner: User, spec: TaskSpec, limits: Limits) -> None:
         for name, file in spec.files.items()
         if file.reference in unknown
     ]
-    have = set(Secret.objects.filter(owner=owner, name__in=spec.secrets).values_list("name", flat=True))
+    have = spec.secrets and set(
+        Secret.objects.filter(owner=owner, name__in=spec.secrets).values_list("name", flat=True)
+    )
     faults += [
         Fault("secrets", f'there is no secret "{name}"', f"store it first: grid secret set {name}")
         for name in spec.secrets
         if name not in have
     ]
-    visible = set(access.visible_tasks(owner).filter(id__in=spec.after).values_list("id", flat=True))
+    visible = spec.after and set(access.visible_tasks(owner).filter(id__in=spec.after).values_list("id", flat=True))
     faults += [
         Fault("after", f"there is no task {task_id}, or it is not yours")
         for task_id in spec.after
@@ -114,31 +114,15 @@ def _refuse_faults(owner: User, spec: TaskSpec, limits: Limits) -> None:
 
 def _unrunnable(owner: User, spec: TaskSpec, limits: Limits) -> list[Fault]:
     """A task that no node of this grid could ever run would wait for ever; it is refused while its author is there."""
-    if not Node.objects.exists():
+    offered = offers.current()
+    if offered is None:
         return []
     faults = []
-    reasons = never_runs(policy.demand_of(owner.pk, spec, limits))
-    if reasons:
+    if reasons := offered.never_runs(policy.demand_of(owner.pk, spec, limits)):
         faults.append(Fault("", "no node of this grid can ever run it: " + "; ".join(reasons)))
-    if spec.image and (fault := _image_fault(spec.image)):
+    if spec.image and (fault := offered.image_fault(spec.image)):
         faults.append(fault)
     return faults
-
-
-def _image_fault(image: str) -> Fault | None:
-    """An image that no node has is refused when no node can pull; else the node's pull will tell."""
-    known: set[str] = set()
-    for facts in Node.objects.values_list("facts", flat=True):
-        known.update(facts.get("images", ()))
-        if facts.get("registry", True):
-            return None
-    short = image.removeprefix("docker.io/").removeprefix("library/")
-    spellings = {image, short, f"{short}:latest"}
-    if spellings & known or "@" in image:
-        return None
-    near = difflib.get_close_matches(short, known, n=1, cutoff=0.4)
-    hint = f'did you mean "{near[0]}"?' if near else "load it on the nodes, or ask the operator"
-    return Fault("image", f'no node has the image "{image}" and none can pull it', hint)
 
 
 def _create(owner: User, spec: TaskSpec, limits: Limits, idempotency_key: str, now: datetime) -> Task:

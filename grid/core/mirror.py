@@ -19,17 +19,17 @@ _CELERY_STATES = {VerdictClass.SUCCESS: "SUCCESS", VerdictClass.CANCELLED: "REVO
 def write(attempt: Attempt, judgement: Judgement, now: datetime) -> None:
     """Write the attempt's row."""
     text = {"verdict": judgement.verdict, "reason": judgement.reason, "task": attempt.task_id}
-    TaskResult.objects.update_or_create(
+    row = TaskResult(
         task_id=attempt.id,
-        defaults={
-            "task_name": attempt.task.name[:255],
-            "worker": attempt.node.name[:100],
-            "status": _CELERY_STATES.get(judgement.verdict_class, "FAILURE"),
-            "result": json.dumps(text),
-            "task_args": json.dumps([attempt.id]),
-            "content_type": "application/json",
-            "content_encoding": "utf-8",
-            "date_started": attempt.started_at,
-            "date_done": now,
-        },
+        task_name=attempt.task.name[:255],
+        worker=attempt.node.name[:100],
+        status=_CELERY_STATES.get(judgement.verdict_class, "FAILURE"),
+        result=json.dumps(text),
+        task_args=json.dumps([attempt.id]),
+        content_type="application/json",
+        content_encoding="utf-8",
+        date_started=attempt.started_at,
+        date_done=now,
     )
+    # One statement; the manager of the package takes four. An attempt ends once, so there is no row yet.
+    TaskResult.objects.bulk_create([row])

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from django.db import transaction
 from django.db.models import Q
 
-from grid.core import blobs, logs, records, secretbox, snapshot, wake
+from grid.core import blobs, logs, offers, records, secretbox, snapshot, wake
 from grid.core.conf import conf
 from grid.core.ending import lost
 from grid.core.models import Attempt, InputFile, Node, Secret, Task
@@ -58,6 +58,7 @@ def hello(node: Node, said: Hello, now: datetime) -> Welcome:
     gone = Attempt.objects.filter(node=node, state=AttemptState.RUNNING).exclude(id__in=kept)
     for attempt in gone.select_related("task", "node"):
         lost(attempt, f"node {node.name} was restarted and its container was gone", now)
+    offers.forget()
     wake.dispatcher()
     return Welcome(
         node=node.name,
@@ -213,7 +214,7 @@ def attempt_blob(node: Node, attempt_id: str, token: str, sha256: str) -> Binary
 def upload_blob(node: Node, attempt_id: str, token: str, sha256: str, chunks: Iterable[bytes], now: datetime) -> Stored:
     """Store an output file of the node's own attempt for the task's owner. Raises Stale, SpecError, TooLarge."""
     attempt = own_attempt(node, attempt_id, token)
-    return blobs.keep(attempt.task.owner, chunks, sha256, conf().max_blob_bytes, now=now)
+    return blobs.keep(attempt.task.owner_id, chunks, sha256, conf().max_blob_bytes, now=now)
 
 
 def append_log(node: Node, attempt_id: str, token: str, stream: str, offset: int, data: bytes) -> int:

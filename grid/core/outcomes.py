@@ -11,6 +11,7 @@ from django.db import transaction
 from grid.core import blobs, logs, nodes
 from grid.core.ending import judged
 from grid.core.models import Attempt, Node, OutputFile
+from grid.core.store import get_store
 from tasks.errors import Conflict, Fault, SpecError, Stale
 from tasks.outcome import Outcome
 from tasks.states import StopCause
@@ -31,16 +32,18 @@ def accept(node: Node, outcome: Outcome, now: datetime) -> None:
     Raises Stale when the attempt has ended before or is not the node's, MissingBlobs when files have to come first.
     """
     attempt = nodes.own_attempt(node, outcome.attempt, outcome.token)
-    _keep_inline(attempt, outcome, now)
-    _keep_logs(attempt, outcome)
-    wanted = {file.sha256 for file in outcome.files}
-    missing = sorted(wanted - set(blobs.owned(attempt.task.owner, wanted)))
+    owner_id = attempt.task.owner_id
+    inline = [get_store().put([_decoded(text)], sha256) for sha256, text in outcome.inline.items()]
+    wanted = {file.sha256 for file in outcome.files} - set(outcome.inline)
+    missing = sorted(wanted - set(blobs.owned(owner_id, wanted))) if wanted else []
     if missing:
         raise MissingBlobs(missing)
+    _keep_logs(attempt, outcome)
     judgement = _judge(attempt, outcome)
     with transaction.atomic():
         if not judged(attempt, judgement, _facts(outcome), now):
             raise Stale(f"the attempt {attempt.id} has ended before")
+        blobs.note(owner_id, inline, now)
         OutputFile.objects.bulk_create(
             OutputFile(attempt=attempt, path=file.path, blob_id=file.sha256, executable=file.executable)
             for file in outcome.files
@@ -58,11 +61,6 @@ def _judge(attempt: Attempt, outcome: Outcome) -> Judgement:
 def _facts(outcome: Outcome) -> dict[str, object]:
     report = outcome.model_dump(mode="json", exclude={"token", "inline", "log_tails", "files", "attempt"})
     return {"exit_code": outcome.evidence.exit_code, "image_digest": outcome.image_digest[:200], "report": report}
-
-
-def _keep_inline(attempt: Attempt, outcome: Outcome, now: datetime) -> None:
-    for sha256, text in outcome.inline.items():
-        blobs.keep(attempt.task.owner, [_decoded(text)], sha256, None, now=now)
 
 
 def _keep_logs(attempt: Attempt, outcome: Outcome) -> None:

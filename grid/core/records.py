@@ -7,13 +7,12 @@ normal. Each move appends an event. A final task never changes.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
 
 from grid.core import events, wake
 from grid.core.models import Attempt, Demand, Dependency, Node, Task
@@ -68,27 +67,40 @@ def create(task: Task, demand_data: Mapping[str, Any], needs: Iterable[str], now
 
 
 def assign(task_id: str, node: Node, now: datetime, lease_seconds: float) -> Attempt | None:
-    """Give a queued task to a node; None when it is not queued any more. The caller's transaction checks the fence."""
-    moved = Task.objects.filter(id=task_id, state=TaskState.QUEUED).update(
-        state=TaskState.ASSIGNED, attempts_made=F("attempts_made") + 1, node_name=node.name
-    )
-    if not moved:
-        return None
-    number = Task.objects.values_list("attempts_made", flat=True).get(id=task_id)
+    """Give a queued task to a node; None when it is not queued any more."""
+    with transaction.atomic():
+        return next(iter(assign_all([(task_id, node)], now, lease_seconds)), None)
+
+
+def assign_all(pairs: Sequence[tuple[str, Node]], now: datetime, lease_seconds: float) -> list[Attempt]:
+    """Give queued tasks to nodes; those not queued any more are left out. The caller's transaction checks the fence."""
+    made_before = dict(Task.objects.filter(id__in=[task for task, _ in pairs]).values_list("id", "attempts_made"))
     until = now + timedelta(seconds=lease_seconds)
-    attempt = Attempt.objects.create(
-        task_id=task_id,
-        number=number,
-        node=node,
-        nonce=secrets.token_hex(8),
-        token=secrets.token_hex(24),
-        assigned_at=now,
-        lease_until=until,
-        phase_deadline=until,
+    attempts = []
+    for task_id, node in pairs:
+        number = made_before.get(task_id, 0) + 1
+        attempt = Attempt(
+            task_id=task_id,
+            number=number,
+            node=node,
+            nonce=secrets.token_hex(8),
+            token=secrets.token_hex(24),
+            assigned_at=now,
+            lease_until=until,
+            phase_deadline=until,
+        )
+        # The attempt's row follows at the end; until then the reference is checked by nobody but the commit.
+        moved = Task.objects.filter(id=task_id, state=TaskState.QUEUED, attempts_made=number - 1).update(
+            state=TaskState.ASSIGNED, attempts_made=number, node_name=node.name, attempt_id=attempt.id
+        )
+        if moved:
+            attempts.append(attempt)
+    Attempt.objects.bulk_create(attempts)
+    events.append_all(
+        events.make(one.task_id, "assigned", now, node=one.node.name, attempt=one.id, number=one.number)
+        for one in attempts
     )
-    Task.objects.filter(id=task_id).update(attempt=attempt)
-    events.append(task_id, "assigned", now, node=node.name, attempt=attempt.id, number=number)
-    return attempt
+    return attempts
 
 
 def start(attempt: Attempt, session: str, now: datetime, lease_seconds: float, staging_seconds: float) -> bool:

@@ -38,11 +38,15 @@ def _lease(attempt: Attempt, margin_seconds: float) -> Lease:
 
 
 def _node_view(node: Node, leases: tuple[Lease, ...], now: datetime) -> NodeView:
-    facts = Facts.model_validate(node.facts)
-    offered = facts.capacity
     reason = not_ready_reason(node, now)
+    return offer(node.name, Facts.model_validate(node.facts), ready=not reason, reason=reason, leases=leases)
+
+
+def offer(name: str, facts: Facts, *, ready: bool, reason: str, leases: tuple[Lease, ...]) -> NodeView:
+    """A node as placement sees it."""
+    offered = facts.capacity
     return NodeView(
-        name=node.name,
+        name=name,
         capacity=Amounts(
             offered.cpus, offered.memory, offered.swap, offered.pids, offered.storage, offered.gpus, offered.slots
         ),
@@ -50,7 +54,7 @@ def _node_view(node: Node, leases: tuple[Lease, ...], now: datetime) -> NodeView
         enforces=frozenset(facts.enforces),
         runtimes=frozenset(facts.runtimes),
         gpu_memory=offered.gpu_memory,
-        ready=not reason,
+        ready=ready,
         not_ready_reason=reason,
         leases=leases,
     )

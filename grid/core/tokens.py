@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,11 @@ from grid.core.models import Node, Token
 from tasks.errors import NotAllowed
 
 USED_SECONDS = 300.0
+REMEMBER_SECONDS = 2.0
+MOST_REMEMBERED = 10_000
+
+_lock = threading.Lock()
+_known: dict[str, tuple[datetime, Token]] = {}
 
 
 class Scope(StrEnum):
@@ -51,7 +57,7 @@ def create(
 
 def authenticate(clear: str, now: datetime) -> Token:
     """The token for a clear text; raises NotAllowed when it is unknown, expired, or its owner is not active."""
-    token = Token.objects.select_related("owner", "node").filter(hash=_hash(clear)).first()
+    token = _remembered(_hash(clear), now)
     if token is None:
         raise NotAllowed("the token is not known here; it may have been revoked")
     if token.expires_at is not None and token.expires_at <= now:
@@ -60,6 +66,30 @@ def authenticate(clear: str, now: datetime) -> Token:
         raise NotAllowed("the account of this token is closed")
     _note_use(token, now)
     return token
+
+
+def _remembered(digest: str, now: datetime) -> Token | None:
+    """The row of a hash, looked up once in a while: a revoked token dies that much later, a busy one costs nothing."""
+    with _lock:
+        known = _known.get(digest)
+        if known is not None and abs((now - known[0]).total_seconds()) < REMEMBER_SECONDS:
+            return known[1]
+    token = Token.objects.select_related("owner", "node").filter(hash=digest).first()
+    with _lock:
+        if len(_known) >= MOST_REMEMBERED:
+            _known.clear()
+        # A node's row changes with every heartbeat, so a node's token is looked up each time.
+        if token is not None and token.node_id is None:
+            _known[digest] = (now, token)
+        else:
+            _known.pop(digest, None)
+    return token
+
+
+def forget() -> None:
+    """Look every token up again; who revokes one calls it."""
+    with _lock:
+        _known.clear()
 
 
 def _note_use(token: Token, now: datetime) -> None:

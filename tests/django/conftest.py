@@ -9,6 +9,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import connections
 
+from grid.core import offers, tokens
 from grid.core.store import get_store
 
 
@@ -25,5 +26,7 @@ def grid_dir(settings: LazySettings, tmp_path: Path) -> Iterator[Path]:
     """The folder of blobs and logs, in place of the machine's own."""
     settings.GRID = settings.GRID.model_copy(update={"dir": tmp_path / "grid"})
     get_store.cache_clear()
+    offers.forget()
+    tokens.forget()
     yield tmp_path / "grid"
     get_store.cache_clear()

@@ -115,7 +115,7 @@ def test_an_outcome_whose_files_are_missing_is_asked_for_them_first() -> None:
 
 def test_a_node_cannot_name_a_content_that_it_never_had() -> None:
     """Otherwise a node could read other people's files by their hashes."""
-    foreign = blobs.keep(given.a_user("bob"), [b"secret of bob"], None, None, now=NOW)
+    foreign = blobs.keep(given.a_user("bob").pk, [b"secret of bob"], None, None, now=NOW)
     _, attempt, order = given.running(NOW)
     outcome = given.an_outcome(order, {"x": b"secret of bob"}).model_copy(update={"inline": {}})
     with pytest.raises(outcomes.MissingBlobs) as refused:
