@@ -66,7 +66,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         return
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place, header in enumerate(headers):
-        shown.add_column(header, no_wrap=place == 0, overflow="fold")
+        # Only the last column is long text; the others lose their meaning when they are broken.
+        shown.add_column(header, no_wrap=place < len(headers) - 1, overflow="fold")
     for row in rows:
         shown.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
     Console().print(shown)
@@ -97,12 +98,12 @@ def clean(text: str) -> str:
 
 
 def since(moment: datetime | None, now: datetime) -> str:
-    """How long ago, for people; the time itself into a pipe."""
+    """How long ago in words for people; the time itself into a pipe."""
     if moment is None:
         return ""
     if not on_terminal():
         return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return f"{human_seconds(max(0.0, (now - moment).total_seconds()))} ago"
+    return human_seconds(float(round(max(0.0, (now - moment).total_seconds()))))
 
 
 def size(count: int | None) -> str:

@@ -57,9 +57,8 @@ def _show(running: Running) -> None:
     password = running.password or f"in {running.password_file}"
     lines = [("web page", running.server), ("user", f"{running.user}   password {password}")]
     if running.flower_password_file:
-        lines.append(
-            ("Flower", f"{running.flower_url}   user {running.flower_user}, password in {running.flower_password_file}")
-        )
+        lines.append(("Flower", running.flower_url))
+        lines.append(("", f"user {running.flower_user}   password in {running.flower_password_file}"))
     state = "" if running.node_ready else " (not ready yet)"
     lines += [
         ("node", f"{running.node}{state}" if running.node else "none; add one with: grid node start"),

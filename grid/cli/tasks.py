@@ -118,18 +118,17 @@ def list_(
         printing.say_json([task.view for task in found])
         return
     now = datetime.now(UTC)
-    rows = [
-        (
-            one.id,
-            str(one.state),
-            printing.verdict_text(one.verdict, one.verdict_class),
-            one.node,
-            printing.since(one.created_at, now),
-            one.name,
-        )
-        for one in (task.view for task in found)
-    ]
-    printing.table(("id", "state", "verdict", "node", "submitted", "name"), rows)
+    rows = [_row(task.view, now) for task in found]
+    printing.table(("id", "state", "node", "age", "name"), rows)
+
+
+def _row(view: TaskView, now: datetime) -> tuple[printing.Cell, ...]:
+    """People see the verdict in the place of a final state; programs find both, always in the same columns."""
+    verdict = printing.verdict_text(view.verdict, view.verdict_class)
+    state: tuple[printing.Cell, ...] = (str(view.state), verdict)
+    if printing.on_terminal():
+        state = (verdict if view.verdict else str(view.state),)
+    return (view.id, *state, view.node, printing.since(view.created_at, now), view.name)
 
 
 def status(task_id: common.TaskId, as_json: common.AsJson = False) -> None:

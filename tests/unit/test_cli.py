@@ -216,7 +216,7 @@ class TestLooking:
 
         assert process.wait(20) == 0
         assert task.id.encode() in shown
-        assert b"verdict" in shown
+        assert b"age" in shown
 
     def test_json_of_every_command_that_prints(self, server: SmallGrid, grid: Run) -> None:
         task = server.add(view(1))
