@@ -81,6 +81,8 @@ class Box:
         """Make a folder, and those around it."""
         path = self._checked(name)
         self._claim(path)
+        if path in self._files:
+            raise _no(path, "is a file and a folder at once")
         (self.root / path).mkdir(parents=True, exist_ok=True)
 
     def file(self, name: str, chunks: Iterable[bytes], *, executable: bool = False) -> None:
