@@ -26,6 +26,7 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: _answers("docker", "image", "inspect", "busybox:local"),
         "no image busybox:local; scripts/test makes it",
     ),
+    "dockerd": (lambda: shutil.which("dockerd") is not None, "no dockerd to start one of our own; install docker.io"),
     "gcc": (lambda: _answers("gcc", "--version"), "no C compiler; install gcc and libc6-dev"),
     "root": (lambda: os.geteuid() == 0, "only root may do this"),
 }
