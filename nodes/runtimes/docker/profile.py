@@ -24,6 +24,9 @@ _TMP_OPTIONS = f"rw,nosuid,nodev,exec,size={64 * _MIB},nr_inodes=16384,mode=1777
 _VOLUME_OPTIONS = f"rw,nosuid,nodev,noexec,size={16 * _MIB},nr_inodes=4096,mode=1777"
 _SHM_BYTES = 64 * _MIB
 _OPEN_FILES = 8192
+# A file may be somewhat larger than the whole folder: a program that fills it is told "no space left", which can be
+# seen afterwards, and not ended by SIGXFSZ, of which only its parent learns. Sparse files still find their end here.
+_ROOM_ABOVE_BYTES = 4 * 1024**2
 _LOG_LEAST_BYTES = 16 * _MIB
 _LOG_MOST_BYTES = 1024 * _MIB
 _INIT_PROCESSES = 1
@@ -158,7 +161,7 @@ def _log(job: Job, offer: Offer) -> dict[str, Any]:
 def _ulimits(job: Job) -> list[dict[str, Any]]:
     found = [_ulimit("core", 0), _ulimit("nofile", _OPEN_FILES)]
     if job.limits.storage is not None:
-        found.append(_ulimit("fsize", job.limits.storage))
+        found.append(_ulimit("fsize", job.limits.storage + job.limits.storage // 64 + _ROOM_ABOVE_BYTES))
     return found
 
 
