@@ -6,6 +6,7 @@ the node's side of the API.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
@@ -59,9 +60,10 @@ def of_token(clear: str) -> Caller:
         return Caller(token.owner, scopes & {Scope.NODE}, token.node)
     if Scope.ADMIN in scopes and token.owner.is_staff:
         return Caller(token.owner, _OF_ADMINS)
-    # Only for this request: the row is not saved.
-    token.owner.is_staff = token.owner.is_superuser = False
-    return Caller(token.owner, scopes & _OF_PEOPLE)
+    # A copy, for this request only: neither the row nor the token that is remembered changes.
+    person = copy.copy(token.owner)
+    person.is_staff = person.is_superuser = False
+    return Caller(person, scopes & _OF_PEOPLE)
 
 
 def of_session(request: HttpRequest) -> Caller:

@@ -20,14 +20,6 @@ from webapp import uploads
 from webapp.forms import SubmitForm
 from webapp.views.people import person
 
-EXAMPLE = """{
-  "image": "busybox",
-  "args": ["uname", "-a"],
-  "limits": { "memory": "64M", "cpus": 1, "time": "10s" },
-  "stdout": "stdout.txt"
-}
-"""
-
 
 # The paths of a folder's files have to be asked for before the CSRF check reads the body; the check itself is inside.
 @csrf_exempt
@@ -36,7 +28,7 @@ def submit_page(request: HttpRequest) -> HttpResponse:
     size = int(request.headers.get("Content-Length") or 0)
     if size > uploads.CAPS.bytes + 1024**2:
         fault = Fault("", f"a form takes {uploads.CAPS.bytes} bytes at most", "use `grid submit` for larger tasks")
-        return _page(request, SubmitForm(initial=_initial()), [fault], 413)
+        return _page(request, SubmitForm(), [fault], 413)
     return _submit(request, uploads.keep_paths(request))
 
 
@@ -45,7 +37,7 @@ def submit_page(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def _submit(request: HttpRequest, paths: dict[str, str]) -> HttpResponse:
     if request.method != "POST":
-        return _page(request, SubmitForm(initial=_initial()), [])
+        return _page(request, SubmitForm(), [])
     form = SubmitForm(request.POST, request.FILES)
     if not form.is_valid():
         return _page(request, form, _form_faults(form), 422)
@@ -78,10 +70,6 @@ def _page(request: HttpRequest, form: SubmitForm, faults: list[Fault], status: i
     # A form that is sent again is another task, so it gets another key; its text stays as it was.
     key = secrets.token_hex(16)
     return render(request, "submit.html", {"form": form, "faults": faults, "key": key}, status=status)
-
-
-def _initial() -> dict[str, str]:
-    return {"spec": ""}
 
 
 def _form_faults(form: SubmitForm) -> list[Fault]:

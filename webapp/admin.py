@@ -1,0 +1,107 @@
+"""The operator's pages: look at the records, drain nodes, revoke tokens. States are never changed here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db import models
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+
+from grid.core import tokens, wake
+from grid.core.models import Attempt, Node, Task, Token
+
+if TYPE_CHECKING:
+    AnyAdmin = admin.ModelAdmin[Any]
+    NodesAdmin = admin.ModelAdmin[Node]
+else:  # Django's own class takes no parameters
+    AnyAdmin = NodesAdmin = admin.ModelAdmin
+
+
+class Shown(AnyAdmin):
+    """Records to look at; whoever may see them may not change them."""
+
+    list_per_page = 50
+    # Counting a million rows to write a number above the list is not worth it.
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Records are made by the grid's verbs."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Moves are made by the grid's verbs."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """What was run stays on record."""
+        return False
+
+
+@admin.register(Task)
+class TaskAdmin(Shown):
+    """Tasks of everybody."""
+
+    list_display = ("name", "owner", "state", "verdict", "node_name", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("owner",)
+    search_fields = ("id__startswith",)
+    ordering = ("-id",)
+
+
+@admin.register(Attempt)
+class AttemptAdmin(Shown):
+    """Attempts; the words that open them to a node are not shown."""
+
+    list_display = ("id", "task", "number", "node", "state", "verdict", "assigned_at")
+    list_select_related = ("task", "node")
+    search_fields = ("task__id",)
+    exclude = ("nonce", "token")
+    ordering = ("-id",)
+
+
+@admin.register(Node)
+class NodeAdmin(NodesAdmin):
+    """Nodes: a drained one takes nothing new and finishes what it runs."""
+
+    list_display = ("name", "ready", "drained", "last_seen")
+    fields = ("name", "drained", "ready", "not_ready_reason", "last_seen", "facts")
+    readonly_fields = ("name", "ready", "not_ready_reason", "last_seen", "facts")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nodes are made together with their token: manage.py createtoken USER --node NAME."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Attempts name the node that they ran on."""
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Node, form: ModelForm[Node], change: bool) -> None:
+        """Only the one field, for heartbeats write the others at the same time; the dispatcher looks at once."""
+        Node.objects.filter(pk=obj.pk).update(drained=obj.drained)
+        wake.dispatcher()
+
+
+@admin.register(Token)
+class TokenAdmin(Shown):
+    """Tokens: to see who holds one, and to revoke it by deleting it."""
+
+    list_display = ("name", "owner", "node", "scopes", "created_at", "expires_at", "last_used_at")
+    list_select_related = ("owner", "node")
+    exclude = ("hash",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Revoking is what this page is for."""
+        return request.user.is_active and request.user.is_staff
+
+    def delete_model(self, request: HttpRequest, obj: Token) -> None:
+        """Revoke one."""
+        obj.delete()
+        tokens.forget()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Token]) -> None:
+        """Revoke several."""
+        queryset.delete()
+        tokens.forget()
