@@ -98,16 +98,19 @@ class Api:
         params = {name: value for name, value in (filters or {}).items() if value} | {"limit": str(limit)}
         return self._get(_PAGE, Ask("GET", "/tasks", params=params | ({"after": after} if after else {})))
 
-    def wait_once(self, task_id: str, seconds: float, patience_seconds: float = PATIENCE_SECONDS) -> TaskView:
-        """The task as soon as it is final, or as it is after ``seconds``."""
+    def wait_once(
+        self, task_id: str, seconds: float, patience_seconds: float = PATIENCE_SECONDS
+    ) -> TaskView | ResultRecord:
+        """The result as soon as the task is final, or the task as it is after ``seconds``."""
         ask = Ask(
             "GET",
-            _path("tasks", task_id, "wait"),
+            _path("tasks", task_id, "result", "wait"),
             params={"timeout": f"{seconds:.3f}"},
             timeout_seconds=seconds + SLACK_SECONDS,
             patience_seconds=patience_seconds,
         )
-        return self._get(_TASK, ask)
+        found = self._transport.send(ask)
+        return self._parsed(_TASK, found) if found.status == 202 else self._parsed(_RESULT, found)
 
     def spec(self, task_id: str) -> dict[str, Any]:
         """The description of the task, as JSON."""

@@ -8,6 +8,7 @@ import io
 import os
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ from tasks.outcome import Usage
 from tasks.result import Result as ResultRecord
 from tasks.result import ResultFile as FileRecord
 from tasks.states import TaskState
+from tasks.verdicts import final_state
 from tasks.views import AttemptView, EventView, ExplainView, TaskView
 
 SLICE_SECONDS = 25.0
@@ -185,6 +187,26 @@ class Result:
         return f"<Result of {self.id}: {self.verdict}: {self.reason}>"
 
 
+def _ended(view: TaskView, result: ResultRecord) -> TaskView:
+    """The view of a task brought up to its result, without asking again."""
+    return view.model_copy(
+        update={
+            "state": final_state(result.verdict),
+            "phase": None,
+            "verdict": result.verdict.value,
+            "verdict_class": result.verdict_class.value,
+            "reason": result.reason,
+            "advice": result.advice,
+            "exit_code": result.exit_code,
+            "attempt": result.attempt_id,
+            "attempts": max(view.attempts, result.attempt),
+            "node": result.node,
+            "started_at": datetime.fromisoformat(result.started_at) if result.started_at else None,
+            "finished_at": datetime.fromisoformat(result.finished_at),
+        }
+    )
+
+
 class Task:
     """A task in the grid. What it tells is as of the last ``refresh`` or ``wait``; ``view`` holds all of it."""
 
@@ -242,9 +264,11 @@ class Task:
             left = LONG_PATIENCE_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             began = time.monotonic()
             asked = min(left, SLICE_SECONDS)
-            self.view = self._api.wait_once(self.id, asked, patience_seconds=left)
-            if self.final:
-                return self.result()
+            found = self._api.wait_once(self.id, asked, patience_seconds=left)
+            if isinstance(found, ResultRecord):
+                self.view = _ended(self.view, found)
+                return Result(self._api, self.id, found)
+            self.view = found
             if deadline is not None and time.monotonic() >= deadline:
                 raise WaitTimeout(f"task {self.id} is still {self.state} after {timeout:g} s; it goes on by itself")
             if time.monotonic() - began < QUICK_ANSWER_SECONDS:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tasks.limits import Limits
 from tasks.outcome import Evidence, Usage
-from tasks.states import StopCause
+from tasks.states import StopCause, TaskState
 from tasks.units import format_size, human_seconds, human_size
 from tasks.words import one_line
 
@@ -82,6 +82,19 @@ CLASS_OF: dict[Verdict, VerdictClass] = {
     Verdict.CANCELLED: VerdictClass.CANCELLED,
     Verdict.SKIPPED: VerdictClass.CANCELLED,
 }
+
+_FINAL_STATES = {
+    Verdict.CANCELLED: TaskState.CANCELLED,
+    Verdict.EXPIRED: TaskState.EXPIRED,
+    Verdict.SKIPPED: TaskState.SKIPPED,
+}
+
+
+def final_state(verdict: Verdict) -> TaskState:
+    """The state in which a task with this verdict ends."""
+    success = CLASS_OF[verdict] is VerdictClass.SUCCESS
+    return _FINAL_STATES.get(verdict) or (TaskState.SUCCEEDED if success else TaskState.FAILED)
+
 
 # What a node may report as its own fault or the image's: verdict, what the sentence begins with, advice.
 _FAULTS: dict[str, tuple[Verdict, str, str]] = {

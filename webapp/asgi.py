@@ -50,7 +50,7 @@ BODY_BYTES = 33 * 1024**2
 SILENCE_SECONDS = 60.0
 """A transfer on which nothing moves for so long is given up, for it holds a thread."""
 
-LIVE = re.compile(r"/api/v1/(events|tasks/[^/]+/(wait|logs/[^/]+))")
+LIVE = re.compile(r"/api/v1/(events|tasks/[^/]+/(wait|result/wait|logs/[^/]+))")
 BULK = re.compile(
     r"/api/v1/(blobs/[0-9a-fA-F]{64}|node/attempts/[^/]+/(blobs|logs)/[^/]+|tasks/[^/]+/files/.+)"
     r"|/submit/"

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from grid.core import blobs
 from grid.core.models import InputFile, OutputFile, Task
 from tasks.errors import NotFound
+from tasks.states import TaskState
 
 
 def visible_tasks(user: User) -> QuerySet[Task]:
@@ -23,6 +24,14 @@ def get_task(user: User, task_id: str) -> Task:
     if found is None:
         raise NotFound(f"there is no task {task_id}, or it is not yours")
     return found
+
+
+def is_final(user: User, task_id: str) -> bool:
+    """Whether the task has ended, by the smallest look there is; raises NotFound like ``get_task``."""
+    state = visible_tasks(user).filter(id=task_id).values_list("state", flat=True).first()
+    if state is None:
+        raise NotFound(f"there is no task {task_id}, or it is not yours")
+    return TaskState(state).final
 
 
 def may_read_blob(user: User, sha256: str) -> bool:

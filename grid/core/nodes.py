@@ -157,7 +157,7 @@ def _order(attempt: Attempt, node: Node) -> Order:
     spec = parse_spec(task.spec, default_name=task.name)
     limits = Limits.model_validate(task.limits)
     enforced = set(node.facts.get("enforces", ())) | {"gpus", "gpu_memory"}
-    inputs = list(InputFile.objects.filter(task=task).select_related("blob"))
+    inputs = list(InputFile.objects.filter(task=task).select_related("blob")) if task.spec.get("files") else []
     return Order(
         attempt=attempt.id,
         task=task.id,

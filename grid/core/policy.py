@@ -32,6 +32,8 @@ def policy_faults(spec: TaskSpec, settings: GridSettings) -> list[Fault]:
         faults.append(
             Fault("limits.network", "the network is not allowed on this grid", "leave it out, or ask the operator")
         )
+    if not spec.image and spec.runtime in (None, "docker"):
+        faults.append(Fault("image", "is missing; a container needs one", 'write "image": "ubuntu", say'))
     if spec.callback_url:
         faults.append(
             Fault("callback_url", "this server sends no callbacks yet", "leave it out and wait for the task instead")

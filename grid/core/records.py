@@ -17,13 +17,8 @@ from django.db import transaction
 from grid.core import events, wake
 from grid.core.models import Attempt, Demand, Dependency, Node, Task
 from tasks.states import ACTIVE_STATES, FINAL_STATES, AttemptState, Phase, TaskState
-from tasks.verdicts import Judgement, Verdict, VerdictClass, other
+from tasks.verdicts import Judgement, Verdict, final_state, other
 
-_FINAL_STATE = {
-    Verdict.CANCELLED: TaskState.CANCELLED,
-    Verdict.EXPIRED: TaskState.EXPIRED,
-    Verdict.SKIPPED: TaskState.SKIPPED,
-}
 _NOT_STARTED = (TaskState.WAITING, TaskState.QUEUED)
 
 
@@ -255,9 +250,7 @@ def _finish(
 ) -> int:
     """Make tasks final, and settle those that wait for them; return how many were moved."""
     moved = 0
-    state = _FINAL_STATE.get(judgement.verdict) or (
-        TaskState.SUCCEEDED if judgement.verdict_class is VerdictClass.SUCCESS else TaskState.FAILED
-    )
+    state = final_state(judgement.verdict)
     for task_id in task_ids:
         done = Task.objects.filter(id=task_id, state__in=states).update(
             state=state,

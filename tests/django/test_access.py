@@ -32,6 +32,7 @@ API = {
     "GET /api/v1/tasks/{task_id}": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/spec": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/wait": (401, 200, 404, 403, 200),
+    "GET /api/v1/tasks/{task_id}/result/wait": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/events": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/attempts": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/explain": (401, 200, 404, 403, 200),

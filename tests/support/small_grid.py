@@ -197,7 +197,7 @@ class SmallGrid:
         ("POST", "/tasks", "_create"),
         ("GET", "/tasks", "_list"),
         ("GET", "/tasks/([^/]+)", "_view"),
-        ("GET", "/tasks/([^/]+)/wait", "_wait"),
+        ("GET", "/tasks/([^/]+)/result/wait", "_wait"),
         ("GET", "/tasks/([^/]+)/result", "_result"),
         ("GET", "/tasks/([^/]+)/files/(.+)", "_file"),
         ("GET", "/tasks/([^/]+)/logs/(stdout|stderr)", "_log"),
@@ -244,7 +244,7 @@ class SmallGrid:
         with self.changed:
             while not self.tasks[task_id].state.final and time.monotonic() < deadline:
                 self.changed.wait(max(0.0, min(0.05, deadline - time.monotonic())))
-        return model(self.tasks[task_id])
+        return model(self.results[task_id]) if self.tasks[task_id].state.final else model(self.tasks[task_id], 202)
 
     def _result(self, seen: Seen, task_id: str) -> Reply:
         return model(self.results[task_id]) if task_id in self.results else problem(409, "it has not ended")

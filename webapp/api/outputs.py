@@ -16,6 +16,7 @@ from grid.core.tokens import Scope
 from tasks.errors import NotFound
 from tasks.result import Result
 from tasks.states import TaskState
+from tasks.views import TaskView
 from webapp.api.answers import answer, download
 from webapp.api.tasks import WAIT_SECONDS, TaskId
 from webapp.auth import Allow, AllowLive, Request
@@ -31,6 +32,28 @@ router = Router(tags=["results"])
 def result(request: Request, task_id: TaskId) -> HttpResponse:
     """The result of a final task; 409 while it is not final."""
     return answer(present.result(access.get_task(request.auth.user, task_id)))
+
+
+@router.get("/{task_id}/result/wait", auth=AllowLive(Scope.READ), response={200: Result, 202: TaskView})
+async def result_when_final(
+    request: Request, task_id: TaskId, timeout: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 30.0
+) -> HttpResponse:
+    """The result as soon as the task is final; 202 with the task as it is after ``timeout`` seconds (60 at most)."""
+    deadline = time.monotonic() + min(timeout, WAIT_SECONDS)
+    async with hub.subscribe([task_id]) as news:
+        while True:
+            final = await in_thread(access.is_final, request.auth.user, task_id)
+            left = deadline - time.monotonic()
+            if final or left <= 0:
+                return await in_thread(_result_or_view, request, task_id)
+            await news.wait(left)
+
+
+def _result_or_view(request: Request, task_id: str) -> HttpResponse:
+    task = access.get_task(request.auth.user, task_id)
+    if TaskState(task.state).final:
+        return answer(present.result(task))
+    return answer(present.task_view(task), 202)
 
 
 @router.get("/{task_id}/files/{path:path}", auth=Allow(Scope.READ))
