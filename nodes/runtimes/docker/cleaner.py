@@ -20,10 +20,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What an attempt leaves: its container, its group."""
+    """What an attempt leaves: its container, and its group in ``tree``."""
 
     container: str = ""
     group: Group | None = None
+    tree: Tree | None = None
 
 
 class Cleaner:
@@ -35,9 +36,8 @@ class Cleaner:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, left: Leftovers, tree: Tree | None) -> None:
+    def put(self, left: Leftovers) -> None:
         """Have it removed soon."""
-        self._tree = tree
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="cleaner", daemon=True)
@@ -54,14 +54,14 @@ class Cleaner:
 
     def _loop(self) -> None:
         while (left := self._queue.get()) is not None:
-            self.remove(left, self._tree)
+            self.remove(left)
 
-    def remove(self, left: Leftovers, tree: Tree | None) -> bool:
+    def remove(self, left: Leftovers) -> bool:
         """Remove it now; False when something stays behind."""
         try:
             if left.container:
                 self._engine.remove(left.container)
-            return left.group is None or tree is None or _remove_group(tree, left.group)
+            return left.group is None or left.tree is None or _remove_group(left.tree, left.group)
         except (EngineError, EngineGone, OSError) as error:
             _log.warning("container %s is left behind: %s", left.container[:12], error)
             return False

@@ -62,9 +62,9 @@ class DockerRuntime:
             except (NodeFault, EngineError, EngineGone, OSError):
                 if group is not None:
                     group.kill()
-                self._cleaner.put(Leftovers(run.container, group), self._tree)
+                self._cleaner.put(Leftovers(run.container, group, self._tree))
                 raise
-            self._cleaner.put(Leftovers(run.container, group), self._tree)
+            self._cleaner.put(Leftovers(run.container, group, self._tree))
             return end
 
     def kill(self, attempt: str) -> None:

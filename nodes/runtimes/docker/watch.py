@@ -17,9 +17,10 @@ from tasks.states import StopCause
 from tasks.units import human_seconds
 
 GRACE_SECONDS = 2.0
-# Before that no engine has put anything into the group; then often, to tell its share from the program's.
-_FIRST_PAUSE_SECONDS = 0.03
-_STARTING_PAUSE_SECONDS = 0.005
+# Before that no engine has put anything into the group; then often, to tell its share from the program's, but not so
+# often that looking costs more than the program.
+_FIRST_PAUSE_SECONDS = 0.05
+_STARTING_PAUSE_SECONDS = 0.01
 _STARTING_SECONDS = 1.0
 _LEAST_PAUSE_SECONDS = 0.01
 _MOST_PAUSE_SECONDS = 0.1
