@@ -61,7 +61,7 @@ class Answer:
 class Request:
     """One request to the ASGI application; the client hangs up when ``enough`` says so.
 
-    ``begun`` is set once the head of the answer has come.
+    ``begun`` is set once the head of the answer has come. A ``silent`` client promises a body and sends none.
     """
 
     path: str
@@ -70,15 +70,16 @@ class Request:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     enough: Callable[[Answer], bool] = lambda answer: answer.complete
+    silent: bool = False
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, seconds: float = 20.0) -> Answer:
-        """The answer, or what there was of it when it was enough."""
+    def scope(self) -> dict[str, Any]:
+        """The request as an ASGI server tells it."""
         path, _, query = self.path.partition("?")
         headers = {"host": "localhost", "content-length": str(len(self.body)), **self.headers}
         if self.token:
             headers["authorization"] = f"Bearer {self.token}"
-        scope = {
+        return {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
@@ -92,8 +93,11 @@ class Request:
             "client": ("127.0.0.1", 1),
             "server": ("localhost", 80),
         }
+
+    async def send(self, seconds: float = 20.0) -> Answer:
+        """The answer, or what there was of it when it was enough."""
         async with asyncio.timeout(seconds):
-            return await _Exchange(self).run(scope)
+            return await _Exchange(self).run(self.scope())
 
 
 class _Exchange:
@@ -102,7 +106,7 @@ class _Exchange:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._answer = Answer()
-        self._sent = False
+        self._sent = request.silent
         self._over = asyncio.Event()
 
     async def run(self, scope: dict[str, Any]) -> Answer:
