@@ -38,12 +38,17 @@ def _start(options: argparse.Namespace) -> int:
         directory=(options.dir or default_directory(name)).absolute(),
         token=read_token(options.token, os.environ),
         slots=options.slots,
-        tags=tuple(tag.strip() for tag in (options.tags or "").split(",") if tag.strip()),
+        tags=_words(options.tags),
         cpus=options.cpus,
         memory_bytes=read_size(options.memory),
         shutdown_seconds=options.shutdown_seconds,
+        images=None if options.images is None else _words(options.images),
     )
     return start(config)
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -65,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--dir", type=Path, help="where the node keeps its things")
     start.add_argument("--slots", type=int, help="attempts at one time (default: by the number of processors)")
     start.add_argument("--tags", help="tags that tasks may require, such as lab:3,fast-disk")
+    start.add_argument("--images", help="images that may run here, such as registry.lab/*,python:3.* (default: all)")
     start.add_argument("--cpus", type=float, help="processors to offer (default: all)")
     start.add_argument("--memory", help="memory to offer, such as 16G (default: nearly all)")
     start.add_argument(

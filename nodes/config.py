@@ -28,6 +28,7 @@ class NodeConfig:
 
     ``slots`` is the number of attempts at one time, None lets the node choose. ``shutdown_seconds`` is how long running
     attempts may go on after a request to end; then they are left to the next start. ``cache_bytes`` bounds the cache.
+    ``images`` are the patterns of images that may run here (``registry.lab/*``, ``python:3.*``), None allows all.
     """
 
     server: str
@@ -40,6 +41,7 @@ class NodeConfig:
     memory_bytes: int | None = None
     shutdown_seconds: float = 5.0
     cache_bytes: int = 2 * 1024**3
+    images: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

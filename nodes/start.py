@@ -50,7 +50,7 @@ def start(config: NodeConfig) -> int:
 
 def _serve(config: NodeConfig, server: Server) -> int:
     runtime = DockerRuntime(config.identity)
-    images = Images(DockerImages(runtime.engine))
+    images = Images(DockerImages(runtime.engine), allowed=config.images)
     kind = workspace.probe(config.workspaces)
     health = Health(lambda: gather(config, runtime, kind, images.references), config.directory)
     parts = Parts(runtime=runtime, images=images, cores=Cores(), workspace_kind=kind, health=health)

@@ -28,6 +28,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
     ),
     "dockerd": (lambda: shutil.which("dockerd") is not None, "no dockerd to start one of our own; install docker.io"),
     "gcc": (lambda: _answers("gcc", "--version"), "no C compiler; install gcc and libc6-dev"),
+    "registry": (
+        lambda: shutil.which("docker-registry") is not None,
+        "no registry of images; install docker-registry",
+    ),
     "root": (lambda: os.geteuid() == 0, "only root may do this"),
 }
 
