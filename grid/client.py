@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import os
 import threading
@@ -164,10 +165,15 @@ class _Default:
         wanted = (os.getpid(), config.load())
         with self._lock:
             if self._client is None or self._made_for != wanted:
-                # After a fork the connections belong to the parent, so the old client is dropped and not closed.
                 self._client = Client(wanted[1].server, wanted[1].token)
                 self._made_for = wanted
+                atexit.register(self._close, self._client, os.getpid())
             return self._client
+
+    def _close(self, client: Client, owner: int) -> None:
+        # After a fork the connections still belong to the parent.
+        if os.getpid() == owner:
+            client.close()
 
 
 _default = _Default()

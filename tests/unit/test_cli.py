@@ -166,7 +166,7 @@ class TestRun:
         _, err = process.communicate(timeout=20)
 
         (task_id,) = server.tasks
-        assert process.returncode == 130
+        assert process.returncode == 130, err
         assert f"task {task_id} goes on; come back with:  grid logs -f {task_id}" in err
         assert "Traceback" not in err
         assert server.requests("POST", ".*/cancel") == []
@@ -355,56 +355,3 @@ class TestErrors:
         status, _, err = grid("secret", "set", "KEY", "--file", tmp_path / "none")
 
         assert (status, err) == (1, f"grid: No such file or directory: {tmp_path / 'none'}\n")
-
-
-class TestShell:
-    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-    def test_completion_scripts(self, shell: str) -> None:
-        environment = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-        done = subprocess.run(
-            (*COMMAND, "--show-completion", shell), capture_output=True, text=True, env=environment, check=True
-        )
-
-        assert "_GRID_COMPLETE" in done.stdout
-
-    def test_ids_nodes_and_secrets_come_from_the_server(self, server: SmallGrid) -> None:
-        task = server.add(view(0xAB, name="sorting"))
-        server.secrets["KEY"] = "x"
-
-        assert task.id in completed("grid status ", 2)
-        assert completed("grid status 0000ff", 2) == ""
-        assert "KEY" in completed("grid secret remove K", 3)
-
-    def test_completion_without_a_grid_is_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with SmallGrid() as gone:
-            monkeypatch.setenv("GRID_SERVER", gone.url)
-
-        assert completed("grid status ", 2) == ""
-
-    def test_version(self, grid: Run) -> None:
-        status, out, _ = grid("--version")
-
-        assert status == 0
-        assert out.startswith("grid ")
-
-    def test_importing_grid_is_cheap(self) -> None:
-        program = (
-            "import sys, grid; grid.GridError; "
-            "print([name for name in ('django', 'celery', 'httpx', 'pydantic') if name in sys.modules])"
-        )
-
-        assert subprocess.check_output((sys.executable, "-c", program), text=True) == "[]\n"
-
-    def test_the_command_line_needs_neither_django_nor_celery(self) -> None:
-        heavy = ("django", "celery", "kombu", "nodes", "webapp", "grid.core")
-        program = f"import sys, grid.cli, grid.client; print([name for name in {heavy} if name in sys.modules])"
-
-        assert subprocess.check_output((sys.executable, "-c", program), text=True) == "[]\n"
-
-
-def completed(line: str, word: int) -> str:
-    """What bash would offer for this line."""
-    asked = {"_GRID_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(word)}
-    done = subprocess.run(COMMAND, env=os.environ | asked, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-    return done.stdout.strip()
