@@ -16,6 +16,7 @@ from tasks.errors import Conflict, Refused, Stale, Unavailable
 from tasks.outcome import LogTail
 
 INTERVAL_SECONDS = 0.3
+FIRST_SECONDS = 0.6
 TAIL_BYTES = 64 * 1024
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,10 @@ class LogFiles:
         self.sent_bytes[stream] = now
         return now > before
 
+    def grown(self) -> bool:
+        """Whether there is something that the server does not have."""
+        return any(self._size(stream) > self._sent(stream) for stream in self.paths)
+
     def _sent(self, stream: str) -> int:
         return self.sent_bytes.get(stream, 0)
 
@@ -76,7 +81,7 @@ class LogFiles:
 @dataclass(slots=True)
 class _Followed:
     files: LogFiles
-    since: float
+    printed_at: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     over: bool = False
 
@@ -102,9 +107,12 @@ class LogShipper:
         self._wake.set()
 
     def follow(self, files: LogFiles) -> None:
-        """Send what grows in ``files`` from a moment later on: most attempts end at once, and need no live log."""
+        """Send what grows in ``files``, once the first bytes are some moments old: most programs print and end at once.
+
+        Their output travels with the outcome, which saves a request for each of them.
+        """
         with self._lock:
-            self._followed[files.attempt] = _Followed(files, time.monotonic())
+            self._followed[files.attempt] = _Followed(files)
         self._wake.set()
 
     def unfollow(self, attempt: str) -> None:
@@ -123,8 +131,11 @@ class LogShipper:
                 self._wake.wait()
                 self._wake.clear()
             self._closed.wait(INTERVAL_SECONDS)
+            now = time.monotonic()
             for followed in everybody:
-                if time.monotonic() - followed.since >= INTERVAL_SECONDS:
+                if followed.printed_at is None and followed.files.grown():
+                    followed.printed_at = now
+                if followed.printed_at is not None and now - followed.printed_at >= FIRST_SECONDS:
                     self._ship(followed)
 
     def _ship(self, followed: _Followed) -> None:

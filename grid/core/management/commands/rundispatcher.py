@@ -74,13 +74,15 @@ class Daemon:
         self._listener.close()
 
     def _round(self) -> None:
-        close_old_connections()
+        # What is done once a tick is not done at every wake-up: a thousand submits a second must not cost it.
+        ticks = time.monotonic() - self._ticked >= self._settings.tick_seconds * 0.9
+        if ticks:
+            self._ticked = time.monotonic()
+            close_old_connections()
         now = timezone.now()
         if not self._dispatcher.lead(now):
             return
-        # Deadlines are looked at once a tick and not at every wake-up: a thousand submits a second must not cost them.
-        if time.monotonic() - self._ticked >= self._settings.tick_seconds * 0.9:
-            self._ticked = time.monotonic()
+        if ticks:
             self._reconciler.tick(now)
         self._reconciler.cancels(now)
         self._dispatcher.dispatch(timezone.now)
