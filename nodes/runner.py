@@ -221,6 +221,8 @@ class Runner:
 
         try:
             self._staging.put(room.path, order.files, order.inline, download)
+            if room.fullness().storage_full:
+                raise WorkspaceFull("the input files alone are more than the task may store")
         except WorkspaceFull as error:
             fullness = room.fullness()
             seen.learn(files_full=fullness.files_full, storage_full=not fullness.files_full, start_error=str(error))

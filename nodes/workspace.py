@@ -28,6 +28,11 @@ _BYTES_PER_FILE = 4096  # without a limit of files, the space runs out before th
 _MOST_FILES = 4_000_000
 _MOST_TEMPLATES = 64
 _FULL_BYTES = 8 * _BLOCK
+# The kernel writes in pieces of up to 2 MiB and refuses one that does not fit, however much room there is for a smaller
+# one. With this much room above the limit, whoever was refused has used more than the limit.
+_ROOM_ABOVE_BYTES = 3 << 20
+# ext4 keeps a fiftieth, at most 16 MiB, for itself (its "reserved clusters").
+_KEPT_SHARE, _KEPT_MOST_BYTES = 50, 16 << 20
 _DISCARD_BYTES = 4 << 20  # with less to write, asking the kernel to forget it costs more than it saves
 _NO_JOURNAL = "^has_journal,^resize_inode,^metadata_csum,^64bit,^sparse_super,sparse_super2,uninit_bg"
 
@@ -53,7 +58,10 @@ _OWN_FILES = {WorkspaceKind.LOOP: _RESERVED_INODES, WorkspaceKind.TMPFS: 1}
 
 @dataclass(frozen=True, slots=True)
 class Fullness:
-    """How much of a workspace is used; ``storage_full`` and ``files_full`` when the next byte or file would be refused.
+    """How much of a workspace is used.
+
+    ``storage_full``: it holds more than its limit, or has no room for the next byte; ``files_full``: none for the next
+    file.
 
     All None and False where nothing is limited, because then the figures would be those of the node's disk.
     """
@@ -86,7 +94,8 @@ class Workspace:
             bytes_free=free,
             files_used=max(stat.f_files - stat.f_ffree - _OWN_FILES[self.kind], 0),
             files_free=stat.f_ffree,
-            storage_full=self.limit_bytes is not None and free < _FULL_BYTES,
+            storage_full=self.limit_bytes is not None
+            and (free < _FULL_BYTES or used > self.limit_bytes + _BLOCK),  # its root has a block
             files_full=self.limit_files is not None and stat.f_ffree == 0,
         )
 
@@ -115,8 +124,8 @@ def create(
 ) -> Workspace:
     """Make the workspace of one attempt in the new folder ``folder``; it belongs to ``owner`` (uid, gid), mode 0755.
 
-    A limit of None is no limit; with both None it is a plain folder whatever the ``kind``. A loop workspace holds at
-    least ``limit_bytes`` (its structures come on top) and up to some 16 files per 128 MiB more than ``limit_files``.
+    A limit of None is no limit; with both None it is a plain folder whatever the ``kind``. A loop workspace holds
+    some 3 MiB more than ``limit_bytes`` and up to some 16 files per 128 MiB more than ``limit_files``.
     ``folder`` and its parent are the node's own: the parent holds the templates. For many threads at once.
 
     NodeFault ``node_disk``: the node has no room for it, or cannot make it; nothing is left behind then.
@@ -197,7 +206,8 @@ def _mount_image(folder: Path, limit_bytes: int | None, limit_files: int | None)
 def _template(folder: Path, limit_bytes: int, files: int) -> Path:
     """A formatted image with room for so many bytes and files, without ``lost+found``; made when there is none yet."""
     inodes = max(files, 1) + _RESERVED_INODES
-    overhead = inodes * _INODE_BYTES + limit_bytes // 256 + (1 << 20)
+    kept = min(limit_bytes // _KEPT_SHARE, _KEPT_MOST_BYTES)
+    overhead = inodes * _INODE_BYTES + limit_bytes // 256 + kept + _ROOM_ABOVE_BYTES
     blocks = -(-(limit_bytes + overhead) // _BLOCK)
     template = folder / f"ext4-{blocks}-{inodes}"
     with _making:

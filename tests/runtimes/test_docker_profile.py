@@ -92,7 +92,7 @@ HOST_CONFIG: dict[str, Any] = {
     "Ulimits": [
         {"Name": "core", "Soft": 0, "Hard": 0},
         {"Name": "nofile", "Soft": 8192, "Hard": 8192},
-        {"Name": "fsize", "Soft": 12 * MIB + 128 * 1024, "Hard": 12 * MIB + 128 * 1024},
+        {"Name": "fsize", "Soft": 12 * MIB + 256 * 1024, "Hard": 12 * MIB + 256 * 1024},
     ],
     "UsernsMode": "",
     "VolumeDriver": "",

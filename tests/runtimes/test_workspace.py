@@ -39,13 +39,13 @@ def make(
     )
 
 
-def fill(path: Path, most: int = 64 * MIB) -> int:
-    """Write until the disk is full; answers the bytes that went in."""
+def fill(path: Path, piece_bytes: int = 65536, most: int = 64 * MIB) -> int:
+    """Write such pieces until the disk is full; answers the bytes that went in."""
     written = 0
     with path.open("wb", buffering=0) as file:
         try:
             while written < most:
-                written += file.write(bytes(65536))
+                written += file.write(bytes(piece_bytes))
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -71,9 +71,10 @@ def test_a_fresh_workspace_is_empty_and_the_tasks_own(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", LIMITING)
-def test_the_size_is_limited(root: Path, kind: WorkspaceKind) -> None:
+@pytest.mark.parametrize("piece_bytes", [4096, MIB, 8 * MIB])
+def test_the_size_is_limited(root: Path, kind: WorkspaceKind, piece_bytes: int) -> None:
     made = make(root, kind)
-    assert 8 * MIB <= fill(made.path / "big") <= 10 * MIB
+    assert 8 * MIB <= fill(made.path / "big", piece_bytes) <= 12 * MIB
     full = made.fullness()
     assert full.storage_full
     assert not full.files_full

@@ -161,7 +161,7 @@ def _log(job: Job, offer: Offer) -> dict[str, Any]:
 def _ulimits(job: Job) -> list[dict[str, Any]]:
     found = [_ulimit("core", 0), _ulimit("nofile", _OPEN_FILES)]
     if job.limits.storage is not None:
-        found.append(_ulimit("fsize", job.limits.storage + job.limits.storage // 64 + _ROOM_ABOVE_BYTES))
+        found.append(_ulimit("fsize", job.limits.storage + job.limits.storage // 32 + _ROOM_ABOVE_BYTES))
     return found
 
 
