@@ -95,8 +95,18 @@ class Reporter:
             for sha256 in missing:
                 if sha256 not in entry.uploads:
                     raise GridError(f"the server wants blob {sha256}, which is not of this outcome")
-                self._server.put_blob(outcome.attempt, outcome.token, sha256, Path(entry.uploads[sha256]))
+                self._put(outcome, sha256, Path(entry.uploads[sha256]))
         raise Unavailable(f"the server still lacks {len(missing)} blobs after their upload")
+
+    def _put(self, outcome: Outcome, sha256: str, path: Path) -> None:
+        """Upload one content; a refusal names the file that has it."""
+        try:
+            self._server.put_blob(outcome.attempt, outcome.token, sha256, path)
+        except (Stale, Unavailable, NotAllowed):
+            raise
+        except GridError as error:
+            name = next(file.path for file in outcome.files if file.sha256 == sha256)
+            raise GridError(f'"{name}": {error}') from error
 
     def _send_less(self, entry: Unreported, problem: str) -> bool:
         """The server refuses this outcome as it is: report that it could not be brought home, or at last give it up."""

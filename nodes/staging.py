@@ -132,6 +132,8 @@ class Staging:
                 else:
                     with self._cache.open(file.sha256, file.size, download) as content:
                         self._write(target, file, _pieces(content))
+            except NodeFault as fault:
+                raise NodeFault(fault.kind, f'"{file.path}": {fault.message}') from fault
             except OSError as error:
                 if error.errno in _FULL:
                     raise WorkspaceFull(f"no room for {file.path} ({file.size} bytes)") from error
@@ -193,9 +195,9 @@ def _decoded(file: StagedFile, text: str) -> bytes:
     try:
         content = base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise NodeFault("staging", f"the order's content of {file.path} is not base64") from error
+        raise NodeFault("staging", "the order's content is not base64") from error
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise NodeFault("staging", f"the order's content of {file.path} is not {file.sha256}")
+        raise NodeFault("staging", f"the order's content is not {file.sha256}")
     return content
 
 
