@@ -142,9 +142,10 @@ def take(node: Node, attempt_id: str, session: str, nonce: str, now: datetime) -
 
     The same session may ask again (its answer was lost) and gets the same order.
     """
-    attempt = Attempt.objects.select_related("task", "node").filter(id=attempt_id, node=node, nonce=nonce).first()
+    attempt = Attempt.objects.select_related("task").filter(id=attempt_id, node=node, nonce=nonce).first()
     if attempt is None or node.session != session:
         raise Stale(f"the attempt {attempt_id} is not for this session of node {node.name}")
+    attempt.node = node
     if not records.start(attempt, session, now, conf().lease_seconds, conf().staging_seconds):
         attempt.refresh_from_db()
         if attempt.state != AttemptState.RUNNING or attempt.session != session:
@@ -197,9 +198,10 @@ def _secrets(task: Task) -> dict[str, str]:
 
 def own_attempt(node: Node, attempt_id: str, token: str) -> Attempt:
     """The running attempt of a node; raises Stale when it is not, or no longer, the node's."""
-    attempt = Attempt.objects.select_related("task", "node").filter(id=attempt_id, node=node, token=token).first()
+    attempt = Attempt.objects.select_related("task").filter(id=attempt_id, node=node, token=token).first()
     if attempt is None or attempt.state != AttemptState.RUNNING:
         raise Stale(f"the attempt {attempt_id} is not this node's any more")
+    attempt.node = node
     return attempt
 
 

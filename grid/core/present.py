@@ -132,7 +132,7 @@ def result(task: Task) -> Result:
 
 
 def _run(task: Task) -> RunFacts | None:
-    attempt = Attempt.objects.select_related("node").filter(id=task.attempt_id).first()
+    attempt = task.attempt
     if attempt is None:
         return None
     outcome = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import secrets
 import threading
@@ -65,6 +66,16 @@ def authenticate(clear: str, now: datetime) -> Token:
     if not token.owner.is_active:
         raise NotAllowed("the account of this token is closed")
     _note_use(token, now)
+    return token if token.node_id is None else _with_node(token, token.node_id)
+
+
+def _with_node(token: Token, node_id: int) -> Token:
+    """The token is remembered, its node is not: a node's row changes with every heartbeat."""
+    node = Node.objects.filter(pk=node_id).first()
+    if node is None:
+        raise NotAllowed("the node of this token was removed")
+    token = copy.copy(token)
+    token.node = node
     return token
 
 
@@ -74,12 +85,11 @@ def _remembered(digest: str, now: datetime) -> Token | None:
         known = _known.get(digest)
         if known is not None and abs((now - known[0]).total_seconds()) < REMEMBER_SECONDS:
             return known[1]
-    token = Token.objects.select_related("owner", "node").filter(hash=digest).first()
+    token = Token.objects.select_related("owner").filter(hash=digest).first()
     with _lock:
         if len(_known) >= MOST_REMEMBERED:
             _known.clear()
-        # A node's row changes with every heartbeat, so a node's token is looked up each time.
-        if token is not None and token.node_id is None:
+        if token is not None:
             _known[digest] = (now, token)
         else:
             _known.pop(digest, None)
