@@ -12,13 +12,14 @@ import pytest
 
 from tests.support.grids import GridMaker, RunningGrid
 
-_FIXTURES = ("grid", "own_grid", "new_grid")
-
 
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGrid]:
-    """A grid with eight slots that all tests share: no test may kill a part of it or wait for it to be idle."""
-    with RunningGrid(tmp_path_factory.mktemp("grid"), slots=8) as running:
+    """A grid with eight slots that all tests share: no test may kill a part of it or wait for it to be idle.
+
+    It has one licence of a ``seat``, for tasks that are to wait for each other.
+    """
+    with RunningGrid(tmp_path_factory.mktemp("grid"), slots=8, licences={"seat": 1}) as running:
         yield running
 
 

@@ -1,0 +1,180 @@
+"""Verdicts about faults of the grid itself, each brought about for real: they are retried, and every try is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from grid import Task
+from tests.support.grids import RunningGrid
+from tests.support.images import docker
+from tests.support.node_api import eventually
+from tests.support.private_engine import PrivateEngine
+
+pytestmark = pytest.mark.needs("docker", "busybox", "root")
+
+LEASE_SECONDS = 3
+WAITS = ("sh", "-c", "echo ready; sleep 600")
+LARGE = 100_000
+"""Bytes of a file that is too large to travel within the order."""
+MOST_BYTES = 200_000
+"""The most that the server takes of one file."""
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGrid]:
+    """A grid without a node: each test adds its own, with a tag by which only its own tasks go there."""
+    folder = tmp_path_factory.mktemp("faulty")
+    with RunningGrid(folder, node=False, lease_seconds=LEASE_SECONDS, max_blob_bytes=MOST_BYTES) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sound(faulty: RunningGrid) -> str:
+    """The tag of a node with nothing wrong."""
+    faulty.add_node("sound", "--tags", "sound")
+    return "sound"
+
+
+def retried(task: Task, verdict: str, times: int, timeout: float = 90.0) -> str:
+    """The reason of a task that was tried so many times, each of which ended with ``verdict``."""
+    result = task.wait(timeout)
+    attempts = task.attempts()
+    assert [(attempt.verdict, attempt.verdict_class) for attempt in attempts] == [(verdict, "infrastructure")] * times
+    assert [attempt.number for attempt in attempts] == list(range(1, times + 1))
+    assert (result.verdict, result.verdict_class) == (verdict, "infrastructure")
+    assert result.reason == attempts[-1].reason
+    assert task.state == "failed"
+    return result.reason
+
+
+def then_succeeded(task: Task, *verdicts: str, timeout: float = 90.0) -> list[str]:
+    """The reasons of the tries before the last one, that ended with ``verdicts``."""
+    result = task.wait(timeout)
+    attempts = task.attempts()
+    assert [attempt.verdict for attempt in attempts] == [*verdicts, "succeeded"]
+    assert result.verdict == "succeeded"
+    return [attempt.reason for attempt in attempts[:-1]]
+
+
+def runs_for_the(task: Task, number: int) -> None:
+    """Wait until the attempt of this number runs."""
+    eventually(lambda: task.refresh().view.attempts == number and task.state == "running", 30)
+
+
+def blob(grid: RunningGrid, content: bytes) -> Path:
+    """Where the server's store has this content."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    return grid.directory / "blobs" / sha256[:2] / sha256[2:]
+
+
+def test_inputs_and_results_that_are_lost_on_their_way(faulty: RunningGrid, sound: str) -> None:
+    """Four tasks at a time, for each of them is tried four times."""
+    before = faulty.submit("sleep", "1", requires=[sound])
+    gone, bad = b"g" * LARGE, b"b" * LARGE
+    missing = faulty.submit("cat", "in", files={"in": gone}, after=[before.id], requires=[sound])
+    broken = faulty.submit("cat", "in", files={"in": bad}, after=[before.id], requires=[sound])
+    blob(faulty, gone).unlink()
+    blob(faulty, bad).write_bytes(b"w" * LARGE)
+    script = "echo 1 > small; head -c 300000 /dev/urandom > large"
+    unwanted = faulty.submit("sh", "-c", script, collect=[{"glob": "*"}], requires=[sound])
+    image = "grid-test-volume:local"
+    docker("build", "--quiet", "--tag", image, "-", given=b'FROM busybox:local\nVOLUME ["/proc"]\n')
+    try:
+        refused = faulty.submit("true", image=image, requires=[sound])
+        reason = retried(missing, "input_missing", 4)
+        assert reason.startswith('an input file is not in the store any more: "in": the server has no blob ')
+        assert "submit the task again" in missing.result().advice
+        reason = retried(broken, "staging", 4)
+        assert reason.startswith('the node could not prepare the task\'s folder: "in": cannot fetch blob ')
+        reason = retried(unwanted, "upload", 4)
+        assert reason.startswith('the node could not bring the results home: "large": the file has 300000 bytes')
+        reason = retried(refused, "runtime_error", 4)
+        assert reason.startswith("the container engine failed: ")
+        assert "/proc" in reason
+    finally:
+        docker("rmi", image)
+
+
+def test_a_lost_node(faulty: RunningGrid) -> None:
+    first = faulty.add_node("lost-1", "--tags", "lost")
+    task = faulty.submit(*WAITS, requires=["lost"])
+    eventually(lambda: "ready" in "".join(task.logs()))
+    first.kill()
+    faulty.add_node("lost-2", "--tags", "lost")
+    runs_for_the(task, 2)
+    assert task.node == "lost-2"
+    eventually(lambda: "ready" in "".join(task.logs()))
+    task.cancel()
+    task.wait(30)
+    lost, cancelled = task.attempts()
+    assert (lost.verdict, lost.verdict_class, lost.node) == ("node_lost", "infrastructure", "lost-1")
+    assert lost.reason == f"node lost-1 was not heard of for {LEASE_SECONDS} s while the task was on it"
+    assert (cancelled.verdict, cancelled.node) == ("cancelled", "lost-2")
+
+
+def test_a_task_under_which_three_nodes_were_lost_is_poison(faulty: RunningGrid) -> None:
+    names = [f"doomed-{number}" for number in (1, 2, 3)]
+    workers = {name: faulty.add_node(name, "--tags", "doomed", wait=False) for name in names}
+    eventually(lambda: all(faulty.node_is(name, ready=True) for name in names), 60)
+    task = faulty.submit(*WAITS, requires=["doomed"])
+    for number in (1, 2, 3):
+        runs_for_the(task, number)
+        workers[task.node].kill()
+    result = task.wait(30)
+    assert (result.verdict, result.verdict_class) == ("poison", "infrastructure")
+    last = task.attempts()[-1]
+    assert result.reason == f"3 nodes were lost under the task; the last time: {last.reason}"
+    assert sorted(attempt.node for attempt in task.attempts()) == names, "each time on another node"
+    assert {attempt.verdict for attempt in task.attempts()} == {"node_lost"}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own for a node, with nothing on it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave no room on it, by making it smaller."""
+    found = os.statvfs(disk)
+    used = (found.f_blocks - found.f_bfree) * found.f_frsize
+    subprocess.run(["mount", "-o", f"remount,size={used}", str(disk)], check=True)
+
+
+def test_a_node_with_a_full_disk_says_so_and_the_task_goes_elsewhere(faulty: RunningGrid, disk: Path) -> None:
+    worker = faulty.add_node("full", "--tags", "disk", directory=disk / "node")
+    fill(disk)
+    task = faulty.submit("echo", "hello", requires=["disk"])
+    eventually(lambda: "node_disk" in [attempt.verdict for attempt in task.attempts()], 30)
+    faulty.add_node("roomy", "--tags", "disk")
+    [reason] = then_succeeded(task, "node_disk")
+    assert reason.startswith("the node's disk is full: cannot ")
+    assert task.node == "roomy"
+    eventually(lambda: faulty.node_is("full", ready=False), 30)
+    assert "are free on the disk of" in faulty.client.node("full").not_ready_reason
+    worker.kill()
+
+
+@pytest.mark.needs("dockerd")
+def test_an_engine_that_is_killed_under_a_task(faulty: RunningGrid) -> None:
+    with PrivateEngine() as engine:
+        worker = faulty.add_node("shaky", "--tags", "shaky", environment={"DOCKER_HOST": engine.address})
+        task = faulty.submit("sh", "-c", "echo ready; sleep 5; echo over", requires=["shaky"], stdout="out")
+        eventually(lambda: "ready" in "".join(task.logs()), 30)
+        engine.stop(signal.SIGKILL)
+        engine.start()
+        [reason] = then_succeeded(task, "engine_restarted")
+        assert reason.startswith("the container engine was restarted under the task: ")
+        assert task.result().files["out"].read_text() == "ready\nover\n"
+        worker.kill()
