@@ -42,6 +42,7 @@ def _start(options: argparse.Namespace) -> int:
         cpus=options.cpus,
         memory_bytes=read_size(options.memory),
         shutdown_seconds=options.shutdown_seconds,
+        end_running=options.end_running,
         images=None if options.images is None else _words(options.images),
     )
     return start(config)
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--shutdown-seconds", type=float, default=5.0, help="how long running attempts may go on after SIGTERM"
     )
+    start.add_argument("--end-running", action="store_true", help="then end them, and leave none to the next start")
     check = commands.add_parser("check", help="say what this machine can do as a node, and what is wrong")
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.add_argument("--server", help="also try this server (GRID_SERVER)")

@@ -26,6 +26,8 @@ from tasks.states import Phase, StopCause
 
 # Until the server has said how long leases are, attempts of a former start may go on for this long.
 FIRST_LEASE_SECONDS = 30.0
+# How long containers may take to be gone when the node ends them.
+END_SECONDS = 5.0
 HELLO_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _TICK_SECONDS = 0.5
 # It becomes part of addresses and of paths, and whoever reaches the broker can write messages.
@@ -250,17 +252,25 @@ class Agent:
     def shut_down(self, seconds: float) -> bool:
         """Wait at most ``seconds`` for what runs; True when nothing is left running here.
 
-        What is left goes on in its containers, to be adopted by the next start within the lease.
+        What is left goes on in its containers, to be adopted by the next start within the lease; or it is ended now,
+        as the configuration has it, and the server tries it again.
         """
         self.close_door()
-        with self._idle:
-            idle = self._idle.wait_for(lambda: self._active == 0, seconds)
+        idle = self._wait_idle(seconds)
+        if not idle and self._config.end_running:
+            for running in self._leases.running():
+                running.stop.request(StopCause.LEASE_LOST, "the node is closing")
+            idle = self._wait_idle(END_SECONDS)
         self._closing.set()
         self._reporter.close()
         self._health.close()
         self._runner.close()
         _log.info(event("closed", left_running=self._active))
         return idle
+
+    def _wait_idle(self, seconds: float) -> bool:
+        with self._idle:
+            return self._idle.wait_for(lambda: self._active == 0, seconds)
 
     def _fatal(self, reason: str) -> None:
         _log.critical(event("fatal", message=reason))

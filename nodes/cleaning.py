@@ -35,8 +35,8 @@ class Cleaner:
             self._places.release()
 
     def close(self) -> None:
-        """Finish what was begun, leave the rest."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Finish what there is; few may wait, and each is quick."""
+        self._pool.shutdown(wait=True)
 
     def _run(self, attempt: str) -> None:
         try:

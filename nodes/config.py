@@ -27,7 +27,8 @@ class NodeConfig:
     """The settings of one node. ``cpus`` and ``memory_bytes`` cap what it offers; None offers all that the machine has.
 
     ``slots`` is the number of attempts at one time, None lets the node choose. ``shutdown_seconds`` is how long running
-    attempts may go on after a request to end; then they are left to the next start. ``cache_bytes`` bounds the cache.
+    attempts may go on after a request to end; then they are left to the next start, or ended with ``end_running``.
+    ``cache_bytes`` bounds the cache.
     ``images`` are the patterns of images that may run here (``registry.lab/*``, ``python:3.*``), None allows all.
     """
 
@@ -40,6 +41,7 @@ class NodeConfig:
     cpus: float | None = None
     memory_bytes: int | None = None
     shutdown_seconds: float = 5.0
+    end_running: bool = False
     cache_bytes: int = 2 * 1024**3
     images: tuple[str, ...] | None = None
 

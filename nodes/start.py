@@ -55,6 +55,6 @@ def _serve(config: NodeConfig, server: Server) -> int:
     health = Health(lambda: gather(config, runtime, kind, images.references), config.directory)
     parts = Parts(runtime=runtime, images=images, cores=Cores(), workspace_kind=kind, health=health)
     agent = Agent(config, server, Runner(config, server, parts), health, lambda reason: worker.leave(NOT_WANTED))
-    worker = Worker(agent, config.shutdown_seconds)
+    worker = Worker(agent, config.shutdown_seconds, runtime.close)
     welcome = agent.join()
     return worker.serve(welcome, health.facts().capacity.slots)

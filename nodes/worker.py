@@ -29,10 +29,12 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Consumes the node's queue in the main thread until the process is asked to end."""
+    """Consumes the node's queue in the main thread until the process is asked to end; then ``release`` is called."""
 
-    def __init__(self, agent: Agent, shutdown_seconds: float) -> None:
+    def __init__(self, agent: Agent, shutdown_seconds: float, release: Callable[[], None]) -> None:
         self._agent = agent
+        self._release = release
+        self._released = threading.Event()
         self._shutdown_seconds = shutdown_seconds
         self._leaving = threading.Lock()
         self._status = 0
@@ -58,6 +60,9 @@ class Worker:
         )
         _log.info(event("serving", queue=welcome.queue, slots=slots))
         controller.start()
+        if self._leaving.locked():
+            # Celery has nothing more to do, but what the agent has begun to clean up must not be cut short.
+            self._released.wait()
         return self._status or int(controller.exitcode or 0)
 
     def leave(self, status: int = 0) -> None:
@@ -74,7 +79,10 @@ class Worker:
 
     def _end(self) -> None:
         """See to it that the process ends: Celery's threads wait for what runs for ever, and for a lost broker too."""
-        if self._agent.shut_down(self._shutdown_seconds):
+        idle = self._agent.shut_down(self._shutdown_seconds)
+        self._release()
+        self._released.set()
+        if idle:
             time.sleep(_GOODBYE_SECONDS)
         logging.shutdown()
         os._exit(self._status)

@@ -119,8 +119,8 @@ def dispatcher(environment: Mapping[str, str]) -> Program:
 
 
 def flower(plan: Plan, environment: Mapping[str, str]) -> Program:
-    """Flower; its password is in the environment."""
-    kept = {name: value for name, value in environment.items() if not name.startswith("GRID_")}
+    """Flower; its password is in the environment. Without Django's variables, or Celery would load the whole server."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(("GRID_", "DJANGO_"))}
     secret = {
         "CELERY_BROKER_URL": plan.broker_url,
         "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{plan.memory.flower_password}",
@@ -145,11 +145,13 @@ def node(plan: Plan, slots: int | None, ready: Callable[[], bool]) -> Program:
         plan.memory.node,
         "--dir",
         str(plan.directory / "node"),
+        # Whoever ends the whole grid wants no container of it to go on.
+        "--end-running",
     ]
     if slots is not None:
         command += ["--slots", str(slots)]
     identity = {"GRID_SERVER": plan.server, "GRID_TOKEN": plan.memory.node_token}
-    return Program("node", command, _clean(os.environ) | _python() | identity, ready=ready, stop_seconds=12.0)
+    return Program("node", command, _clean(os.environ) | _python() | identity, ready=ready, stop_seconds=20.0)
 
 
 def _python() -> dict[str, str]:
