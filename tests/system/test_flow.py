@@ -13,8 +13,7 @@ import pytest
 import grid
 from tests.support.broker import free_port
 from tests.support.commands import WAITS, a_line, background, command, let_go
-from tests.support.grids import ROOT, RunningGrid
-from tests.support.images import tagged
+from tests.support.grids import RunningGrid
 from tests.support.node_api import eventually
 
 pytestmark = pytest.mark.needs("docker", "busybox", "root")
@@ -260,12 +259,6 @@ class TestCommands:
             out, _ = process.communicate(timeout=20)
         assert (process.returncode, out) == (0, "over\n")
         assert task.wait().succeeded
-
-    def test_the_examples_of_the_readme_run(self, here: RunningGrid) -> None:
-        with tagged("busybox"):
-            done = command(here, "run", ROOT / "examples" / "uname")
-        assert done.status == 0
-        assert done.out.startswith("Linux")
 
 
 @pytest.fixture
