@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from celery.events.dispatcher import EventDispatcher
 from celery.worker import WorkController
 from celery.worker import state as worker_state
 from celery.worker.control import control_command
@@ -28,6 +29,28 @@ _GOODBYE_SECONDS = 3.0
 _log = logging.getLogger(__name__)
 
 
+class Dispatcher(EventDispatcher):
+    """Sends the events that Flower shows. Celery's own forgets what another thread says while it is sending."""
+
+    # The stubs leave these out.
+    mutex: threading.Lock
+    producer: object
+    _group_buffer: dict[str, list[object]]
+    _publish: Callable[[object, object, str], None]
+
+    def flush(self, errors: bool = True, groups: bool = True) -> None:
+        """Send what has gathered."""
+        super().flush(errors=errors, groups=False)
+        if not groups:
+            return
+        with self.mutex:
+            for group, events in self._group_buffer.items():
+                sent = events[:]
+                if sent:
+                    self._publish(sent, self.producer, f"{group}.multi")
+                del events[: len(sent)]
+
+
 class Worker:
     """Consumes the node's queue in the main thread until the process is asked to end; then ``release`` is called."""
 
@@ -43,6 +66,7 @@ class Worker:
         """Work until SIGTERM, SIGINT or ``leave``; return the exit status. Outages of the broker are waited out."""
         app = make_app(welcome.broker_url)
         app.set_default()
+        app.events.dispatcher_cls = Dispatcher  # type: ignore[assignment]  # a class or its name
         app.task(name=RUN_TASK)(_run_with(self._agent))
         control_command(name=CANCEL_COMMAND, args=[("attempt", str), ("reason", str)])(_cancel_with(self._agent))
         for number in (signal.SIGTERM, signal.SIGINT):

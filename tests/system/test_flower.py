@@ -1,0 +1,107 @@
+"""Flower shows the node workers and each attempt by name, state and runtime; it shows nothing to strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from grid.celery import hostname_of
+from tests.support.commands import WAITS, let_go
+from tests.support.grids import RunningGrid
+from tests.support.node_api import eventually
+
+pytestmark = pytest.mark.needs("docker", "busybox", "root")
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGrid]:
+    with RunningGrid(tmp_path_factory.mktemp("flower"), flower=True) as running:
+        yield running
+
+
+@pytest.fixture
+def flower(grid: RunningGrid) -> Iterator[httpx.Client]:
+    """A client of Flower's REST API that knows the password."""
+    password = Path(grid.facts["flower_password_file"]).read_text().strip()
+    with httpx.Client(base_url=grid.facts["flower_url"], auth=(grid.facts["flower_user"], password), timeout=10) as web:
+        eventually(lambda: answers(web), 60)
+        yield web
+
+
+def answers(web: httpx.Client) -> bool:
+    try:
+        return web.get("api/workers").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_node_is_a_worker(grid: RunningGrid, flower: httpx.Client) -> None:
+    name = hostname_of(grid.facts["node"])
+    eventually(lambda: flower.get("api/workers", params={"status": "true"}).json().get(name) is True)
+
+
+def test_an_attempt_is_shown_by_name_state_and_runtime_and_ids_only(grid: RunningGrid, flower: httpx.Client) -> None:
+    name = hostname_of(grid.facts["node"])
+    eventually(lambda: flower.get("api/workers", params={"status": "true"}).json().get(name) is True)
+    secret = "nobody's business"
+    good = grid.submit("sh", "-c", "sleep 0.5; echo $WORD", name="a good one", environment={"WORD": secret})
+    bad = grid.submit("sh", "-c", "exit 3", name="a bad one")
+    for task in (good, bad):
+        task.wait()
+
+    shown = {task.name: attempt(flower, task.view.attempt) for task in (good, bad)}
+    assert {name: one["state"] for name, one in shown.items()} == {"a good one": "SUCCESS", "a bad one": "SUCCESS"}
+    assert {name: one["name"] for name, one in shown.items()} == {name: name for name in shown}
+    assert shown["a good one"]["runtime"] >= 0.5
+    assert shown["a bad one"]["exception"] is None
+    for task in (good, bad):
+        told = shown[task.name]
+        assert task.view.attempt in told["args"]
+        assert secret not in str(told)
+        assert "busybox" not in str(told)
+        assert told["worker"] == name
+
+
+def test_no_step_of_an_attempt_is_lost_in_a_crowd(grid: RunningGrid, flower: httpx.Client) -> None:
+    name = hostname_of(grid.facts["node"])
+    eventually(lambda: flower.get("api/workers", params={"status": "true"}).json().get(name) is True)
+    tasks = [grid.submit("true") for _ in range(20)]
+    for task in tasks:
+        task.wait()
+    shown = [attempt(flower, task.view.attempt) for task in tasks]
+    steps = ("received", "started", "succeeded")
+    assert [[step for step in steps if one[step] is None] for one in shown] == [[]] * len(tasks)
+
+
+def test_an_attempt_that_runs_is_shown_as_started(grid: RunningGrid, flower: httpx.Client) -> None:
+    name = hostname_of(grid.facts["node"])
+    eventually(lambda: flower.get("api/workers", params={"status": "true"}).json().get(name) is True)
+    task = grid.submit(*WAITS)
+    eventually(lambda: attempts(flower).get(task.refresh().view.attempt, {}).get("state") == "STARTED")
+    let_go(grid, task)
+    task.wait()
+    assert attempt(flower, task.view.attempt)["state"] == "SUCCESS"
+
+
+def test_strangers_see_nothing(grid: RunningGrid, flower: httpx.Client) -> None:
+    for path in ("", "api/workers", "api/tasks", "tasks", "workers"):
+        for auth in (None, (grid.facts["flower_user"], "guess")):
+            answer = httpx.get(grid.facts["flower_url"] + path, auth=auth, timeout=10)
+            assert answer.status_code == 401, path
+            assert grid.facts["node"] not in answer.text.split()
+
+
+def attempts(flower: httpx.Client) -> dict[str, dict[str, Any]]:
+    """What Flower knows of all attempts, by their ids."""
+    found: dict[str, dict[str, Any]] = flower.get("api/tasks", params={"limit": 100}).json()
+    return found
+
+
+def attempt(flower: httpx.Client, attempt_id: str) -> dict[str, Any]:
+    """What Flower knows of an attempt, once it knows of its end."""
+    eventually(lambda: attempts(flower).get(attempt_id, {}).get("state") in ("SUCCESS", "FAILURE"))
+    return attempts(flower)[attempt_id]
