@@ -5,10 +5,11 @@ becomes the task (or docker-init) by ``exec``. Measured on Docker 20.10, runc 1.
 for a task ``uname`` that itself needs 0.3 ms. So as long as every process of the group is the engine's, all that was
 counted is the engine's: the last such reading is the baseline, and is taken off for good once another process is seen.
 
-What remains in the figures: what the engine does between the last reading and ``exec`` (so read every 5 ms or so until
-``started``) and docker-init where it is used: 1-3 ms of CPU together, and one process. Peaks cannot be taken off: the
-kernel's peak is the task's once it is well over the engine's (then too high by what the engine left, some 0.3 MB);
-until then the highest reading since the start stands for it, which can miss a short peak below 5 MB or 8 processes.
+What remains in the figures: what the engine does between the last reading and ``exec`` (so read every 10 ms or so until
+``started``: before ``exec`` it only waits for a while, longer on a busy machine) and docker-init where it is used: 1-3
+ms of CPU together, and one process. Peaks cannot be taken off: the kernel's peak is the task's once it is well over the
+engine's (then too high by what the engine left, some 0.3 MB); until then the highest reading since the start stands for
+it, which can miss a short peak below 5 MB or 8 processes.
 """
 
 from __future__ import annotations

@@ -112,6 +112,18 @@ def test_an_older_kernel_keeps_no_peaks_so_the_highest_reading_counts(tmp_path: 
     assert readings[-1].oom_kills is None
 
 
+def test_a_group_in_which_nothing_ran_since_the_last_reading_is_quiet(tmp_path: Path) -> None:
+    stat = tmp_path / "grid/a1/cpu.stat"
+    group = Tree(unified(tmp_path, "grid", "grid/a1")).open("a1")
+    assert not group.quiet()  # there is nothing by which to tell
+    stat.write_text("usage_usec 0\n")
+    assert group.quiet()
+    stat.write_text("usage_usec 9\n")
+    assert not group.quiet()
+    group.read()
+    assert group.quiet()
+
+
 def test_a_group_that_is_gone_reads_as_nothing_and_is_removed_already(tmp_path: Path) -> None:
     group = Tree(unified(tmp_path)).open("never")
     assert group.read().memory_bytes is None

@@ -17,6 +17,7 @@ from nodes.runtimes.docker.capture import Capture
 from nodes.runtimes.docker.marks import Marks
 from nodes.runtimes.docker.meter import Meter
 from nodes.runtimes.docker.stream import STDERR, STDOUT, Frames
+from observer.cgroups import Layout, Tree
 from tasks.errors import NodeFault
 from tasks.outcome import Usage, UsagePoint
 from tasks.states import StopCause
@@ -170,5 +171,21 @@ def test_what_an_engine_cannot_do_is_not_promised() -> None:
 def test_a_meter_without_a_group_measures_nothing_but_time() -> None:
     meter = Meter(None, spare_processes=1, forgets=True)
     meter.read(1.0)
+    meter.look(2.0)
     assert (meter.started, meter.kill()) == (False, False)
     assert meter.usage(1.5) == Usage(wall_seconds=1.5)
+
+
+def test_a_meter_reads_when_something_ran_or_when_a_point_is_due(tmp_path: Path) -> None:
+    here = tmp_path / "grid/a1"
+    here.mkdir(parents=True)
+    (here / "cpu.stat").write_text("usage_usec 500000\n")
+    (here / "memory.current").write_text("4096\n")
+    meter = Meter(Tree(Layout(unified=tmp_path)).open("a1"), spare_processes=0, forgets=False)
+    assert meter.look(0.1).cpu_seconds == 0.5
+    (here / "memory.current").write_text("8192\n")
+    assert meter.look(0.2).memory_bytes == 4096
+    assert meter.look(1.2).memory_bytes == 8192
+    (here / "cpu.stat").write_text("usage_usec 600000\n")
+    assert meter.look(1.3).cpu_seconds == 0.6
+    assert [(point.t, point.memory_bytes) for point in meter.usage(1.4).series] == [(1.2, 8192)]

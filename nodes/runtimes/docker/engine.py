@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
+from urllib.parse import quote
 
 import docker
 import docker.auth
@@ -21,13 +22,12 @@ import urllib3
 from nodes.runtimes.docker.clock import process_started_at
 from nodes.runtimes.docker.errors import EngineError, EngineGone, NameTaken, NotThere
 from nodes.runtimes.docker.stream import Stream
+from nodes.runtimes.docker.wire import TIMEOUT_SECONDS, Wire, error_of
 
-TIMEOUT_SECONDS = 120
 _DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 _POOL_SIZE = 64
 _PROBE_SECONDS = 5
 _PULL_IDLE_SECONDS = 300
-_CHUNK = 1 << 16
 
 
 class Engine:
@@ -41,86 +41,71 @@ class Engine:
         self._address = address
         self._lock = threading.Lock()
         self._made: docker.APIClient | None = None
+        self._made_wire: Wire | None = None
 
     # ------------------------------------------------------------------------------------------------------ containers
 
     def create(self, name: str, config: Mapping[str, Any]) -> str:
         """Create a container and return its id. Raises NameTaken when there is one of that name."""
         with _translated():
-            answer = cast(Any, self._client).create_container_from_config(config, name)
-        return cast(str, answer["Id"])
+            return str(self._wire.call("POST", "/containers/create", query={"name": name}, body=config)["Id"])
 
     def attach(self, container: str, *, stdin: bool) -> Stream:
         """Connect to the streams of a container that does not run yet; no output is missed."""
         wanted = {"stdout": 1, "stderr": 1, "stream": 1, **({"stdin": 1} if stdin else {})}
         with _translated():
-            return Stream(self._client.attach_socket(container, params=wanted))
+            return self._wire.attach(f"{_container(container)}/attach", wanted)
 
     def logs(self, container: str, *, follow: bool) -> Iterator[bytes]:
         """The raw frames of all that the container wrote; with ``follow`` also of what it will write until its end."""
-        client = self._client
-        url = f"{client.base_url}/v{client.api_version}/containers/{container}/logs"
         with _translated():
-            answer = client.get(
-                url,
-                params={"stdout": 1, "stderr": 1, "follow": int(follow)},
-                stream=True,
-                timeout=(TIMEOUT_SECONDS, None),
-            )
-            with answer:
-                _refuse(answer)
-                yield from answer.iter_content(_CHUNK)
+            wanted = {"stdout": 1, "stderr": 1, "follow": int(follow)}
+            yield from self._wire.pieces(f"{_container(container)}/logs", query=wanted)
 
     def start(self, container: str) -> None:
         """Start the program."""
         with _translated():
-            self._client.start(container)
+            self._wire.call("POST", f"{_container(container)}/start")
 
     def wait(self, container: str) -> int:
         """Wait for the end and return the exit code."""
         with _translated():
-            return int(self._client.wait(container, timeout=cast(Any, None))["StatusCode"])
+            return int(self._wire.call("POST", f"{_container(container)}/wait", timeout_seconds=None)["StatusCode"])
 
     def kill(self, container: str, signal: str = "SIGKILL") -> None:
         """Send a signal to the first process; nothing happens when it runs no more."""
-        with _translated(), contextlib.suppress(docker.errors.NotFound):
-            try:
-                self._client.kill(container, signal)
-            except docker.errors.APIError as error:
-                if error.status_code != http.client.CONFLICT:
-                    raise
+        with contextlib.suppress(NotThere, NameTaken), _translated():
+            self._wire.call("POST", f"{_container(container)}/kill", query={"signal": signal})
 
     def remove(self, container: str) -> None:
         """Remove a container, ending it if need be; nothing happens when it is not there (any more)."""
-        with _translated(), contextlib.suppress(docker.errors.NotFound):
-            try:
-                self._client.remove_container(container, v=True, force=True)
-            except docker.errors.APIError as error:
-                if error.status_code != http.client.CONFLICT:  # "removal is already in progress"
-                    raise
+        # NameTaken: "removal is already in progress".
+        with contextlib.suppress(NotThere, NameTaken), _translated():
+            self._wire.call("DELETE", _container(container), query={"v": 1, "force": 1})
 
     def inspect(self, container: str) -> dict[str, Any]:
         """All that the engine knows of a container. Raises NotThere."""
         with _translated():
-            return cast(dict[str, Any], self._client.inspect_container(container))
+            return cast(dict[str, Any], self._wire.call("GET", f"{_container(container)}/json"))
 
     def labelled(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
         """The containers, running or not, that carry all these labels."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
+        wanted = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
         with _translated():
-            return cast(list[dict[str, Any]], self._client.containers(all=True, filters={"label": wanted}))
+            found = self._wire.call("GET", "/containers/json", query={"all": 1, "filters": wanted})
+        return cast(list[dict[str, Any]], found)
 
     # ---------------------------------------------------------------------------------------------------------- images
 
     def image(self, reference: str) -> dict[str, Any]:
         """All that the engine knows of an image. Raises NotThere."""
         with _translated():
-            return cast(dict[str, Any], cast(Any, self._client).inspect_image(reference))
+            return cast(dict[str, Any], self._wire.call("GET", f"/images/{quote(reference, safe='/:@')}/json"))
 
     def images(self) -> list[dict[str, Any]]:
         """The images that are there."""
         with _translated():
-            return cast(list[dict[str, Any]], self._client.images())
+            return cast(list[dict[str, Any]], self._wire.call("GET", "/images/json"))
 
     def pull(self, reference: str, progress: Callable[[Mapping[str, Any]], None]) -> None:
         """Fetch an image; ``progress`` gets the engine's messages. Raises EngineError with the registry's sentence."""
@@ -137,7 +122,8 @@ class Engine:
                 timeout=(TIMEOUT_SECONDS, _PULL_IDLE_SECONDS),
             )
             with answer:
-                _refuse(answer)
+                if answer.status_code >= http.client.BAD_REQUEST:
+                    raise error_of(answer.status_code, answer.content)
                 for line in answer.iter_lines():
                     message = json.loads(line)
                     if "error" in message:
@@ -188,6 +174,9 @@ class Engine:
             if self._made is not None:
                 self._made.close()
                 self._made = None
+            if self._made_wire is not None:
+                self._made_wire.close()
+                self._made_wire = None
 
     def _socket_path(self) -> str | None:
         """The engine's Unix socket, None when it is reached over the network."""
@@ -200,6 +189,14 @@ class Engine:
             if self._made is None:
                 self._made = self._connect(TIMEOUT_SECONDS)
             return self._made
+
+    @property
+    def _wire(self) -> Wire:
+        client = self._client
+        with self._lock:
+            if self._made_wire is None:
+                self._made_wire = Wire(client, self._socket_path())
+            return self._made_wire
 
     def _connect(self, timeout_seconds: float) -> docker.APIClient:
         path = self._socket_path()
@@ -223,20 +220,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        raise _error(int(error.status_code or 500), str(error.explanation or error)) from error
+        raise error_of(int(error.status_code or 500), str(error.explanation or error).encode()) from error
     except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise EngineGone(str(error)) from error
 
 
-def _refuse(answer: requests.Response) -> None:
-    if answer.status_code >= http.client.BAD_REQUEST:
-        try:
-            message = str(answer.json()["message"])
-        except (ValueError, KeyError):
-            message = answer.text
-        raise _error(answer.status_code, message)
-
-
-def _error(status: int, message: str) -> EngineError:
-    kind = {http.client.NOT_FOUND: NotThere, http.client.CONFLICT: NameTaken}.get(status, EngineError)
-    return kind(message, status)
+def _container(container: str) -> str:
+    return f"/containers/{quote(container, safe='')}"

@@ -29,6 +29,12 @@ class Meter:
         """True when the task's own program was seen; always False where there is no group to look at."""
         return self._group is not None and self._group.started
 
+    def look(self, wall_seconds: float) -> GroupUsage:
+        """Take a reading if there can be anything new to read."""
+        if self._group is None or (wall_seconds < self._next_seconds and self._group.quiet()):
+            return self.last
+        return self.read(wall_seconds)
+
     def read(self, wall_seconds: float) -> GroupUsage:
         """Take a reading, ``wall_seconds`` after the start of the program."""
         if self._group is None:

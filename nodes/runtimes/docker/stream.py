@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 STDOUT, STDERR = 1, 2
 _HEADER = 8
@@ -14,10 +13,10 @@ _CHUNK = 1 << 16
 class Stream:
     """The connection of an ``attach``: frames come out, what is sent becomes the program's standard input."""
 
-    def __init__(self, handle: Any) -> None:
-        # The SDK hands out a file around the socket; the file is kept, because dropping it would close the socket.
-        self._handle = handle
-        self._socket: socket.socket = getattr(handle, "_sock", handle)
+    def __init__(self, connection: socket.socket, let_go: Callable[[], None]) -> None:
+        """``let_go`` is called at the end, for what else holds the connection."""
+        self._socket = connection
+        self._let_go = let_go
         self._socket.settimeout(None)
 
     def chunks(self) -> Iterator[bytes]:
@@ -53,8 +52,7 @@ class Stream:
         except OSError:
             pass
         finally:
-            # Both the answer of the engine and the socket below it count as users of the connection.
-            getattr(self._handle, "_response", self._handle).close()
+            self._let_go()
             self._socket.close()
 
 

@@ -17,10 +17,11 @@ from tasks.states import StopCause
 from tasks.units import human_seconds
 
 GRACE_SECONDS = 2.0
-# Before that no engine has put anything into the group; then often, to tell its share from the program's, but not so
-# often that looking costs more than the program.
+# Before that no engine has put anything into the group; then often, to tell its share from the program's. On a busy
+# machine, where starting takes long, each of its steps does: looking may become rarer as time goes by.
 _FIRST_PAUSE_SECONDS = 0.05
-_STARTING_PAUSE_SECONDS = 0.01
+_STARTING_SHARE = 1 / 20
+_STARTING_MOST_SECONDS = 0.05
 _STARTING_SECONDS = 1.0
 _LEAST_PAUSE_SECONDS = 0.01
 _MOST_PAUSE_SECONDS = 0.1
@@ -40,17 +41,19 @@ class Watch:
         self.since: float | None = None
         self.acted = False
         self._engine, self._container, self._meter, self._limits, self._stop = engine, container, meter, limits, stop
+        self._waiting_since = 0.0
         self._asked_at: float | None = None
         self._killed_at: float | None = None
 
     def until_end(self, follower: Follower, clock: Callable[[], float] = time.monotonic) -> None:
         """Come back when the program has ended, be it on its own or by us."""
         pause = _FIRST_PAUSE_SECONDS
+        self._waiting_since = clock()
         while not follower.ended.wait(pause):
             now = clock()
             if self.since is None and (self._meter.started or follower.begun_at is not None):
                 self.since = now if follower.begun_at is None else min(now, follower.begun_at)
-            pause = self._step(now, self._meter.read(self.wall_seconds(now)))
+            pause = self._step(now, self._meter.look(self.wall_seconds(now)))
         if self.since is None:
             self.since = follower.begun_at
         self._meter.read(self.wall_seconds(follower.program_ended_at(clock())))
@@ -67,7 +70,8 @@ class Watch:
             return _KILL_PAUSE_SECONDS
         wall = self.wall_seconds(now)
         if self.since is None or (not self._meter.started and wall < _STARTING_SECONDS):
-            return _STARTING_PAUSE_SECONDS
+            waited = (now - self._waiting_since) * _STARTING_SHARE
+            return min(max(waited, _LEAST_PAUSE_SECONDS), _STARTING_MOST_SECONDS)
         left = _MOST_PAUSE_SECONDS
         if self._limits.time is not None:
             left = min(left, self._limits.time - wall)
