@@ -43,6 +43,7 @@ def _start(options: argparse.Namespace) -> int:
         memory_bytes=read_size(options.memory),
         shutdown_seconds=options.shutdown_seconds,
         end_running=options.end_running,
+        pull=not options.no_pull,
         images=None if options.images is None else _words(options.images),
     )
     return start(config)
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--slots", type=int, help="attempts at one time (default: by the number of processors)")
     start.add_argument("--tags", help="tags that tasks may require, such as lab:3,fast-disk")
     start.add_argument("--images", help="images that may run here, such as registry.lab/*,python:3.* (default: all)")
+    start.add_argument("--no-pull", action="store_true", help="fetch no images: only those that are here can run")
     start.add_argument("--cpus", type=float, help="processors to offer (default: all)")
     start.add_argument("--memory", help="memory to offer, such as 16G (default: nearly all)")
     start.add_argument(

@@ -213,6 +213,7 @@ class Agent:
             ready=not state.problem,
             not_ready_reason=state.problem,
             images=state.new_images,
+            registry=state.new_registry,
         )
         try:
             reply = self._server.heartbeat(beat, timeout_seconds=max(self._heartbeat_seconds, 1.0))

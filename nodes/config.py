@@ -28,8 +28,8 @@ class NodeConfig:
 
     ``slots`` is the number of attempts at one time, None lets the node choose. ``shutdown_seconds`` is how long running
     attempts may go on after a request to end; then they are left to the next start, or ended with ``end_running``.
-    ``cache_bytes`` bounds the cache.
-    ``images`` are the patterns of images that may run here (``registry.lab/*``, ``python:3.*``), None allows all.
+    ``cache_bytes`` bounds the cache. ``images`` are the patterns of images that may run here (``registry.lab/*``,
+    ``python:3.*``), None allows all; without ``pull`` none is fetched.
     """
 
     server: str
@@ -44,6 +44,7 @@ class NodeConfig:
     end_running: bool = False
     cache_bytes: int = 2 * 1024**3
     images: tuple[str, ...] | None = None
+    pull: bool = True
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

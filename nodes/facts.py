@@ -56,9 +56,16 @@ class Gpu:
 
 
 def gather(
-    config: NodeConfig, runtime: Runtime, kind: WorkspaceKind, images: Callable[[], tuple[str, ...]] = tuple
+    config: NodeConfig,
+    runtime: Runtime,
+    kind: WorkspaceKind,
+    images: Callable[[], tuple[str, ...]] = tuple,
+    can_fetch: Callable[[], bool] = lambda: True,
 ) -> Facts:
-    """All facts of a node; ``images`` tells which are there. Raises NodeFault when the runtime does not answer."""
+    """All facts of a node; ``images`` tells which are there, ``can_fetch`` whether a registry has others for it.
+
+    Raises NodeFault when the runtime does not answer.
+    """
     able = runtime.probe()
     cores = sorted(os.sched_getaffinity(0))
     processor, gpus = read_processor(Path("/proc/cpuinfo").read_text(errors="replace")), read_gpus()
@@ -69,6 +76,7 @@ def gather(
         enforces=tuple(sorted(able.enforces | kind.enforces | ({"gpus", "gpu_memory"} if gpus else set()))),
         runtimes=(able.runtime,),
         images=images(),
+        registry=config.pull and can_fetch(),
         version=own_version(),
         details={
             **able.details,

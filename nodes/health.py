@@ -14,7 +14,8 @@ from tasks.errors import NodeFault
 from tasks.order import Facts
 from tasks.units import human_size
 
-INTERVAL_SECONDS = 15.0
+# Where no registry can be reached, an image that was just made is refused until it was seen here.
+INTERVAL_SECONDS = 5.0
 MIN_FREE_BYTES = 256 * 1024**2
 MIN_FREE_FILES = 1000
 
@@ -23,10 +24,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """``problem`` is why the node takes no work, empty when it does; ``new_images`` is None when nothing changed."""
+    """``problem`` is why the node takes no work, empty when it does; the rest is None when unchanged."""
 
     problem: str
     new_images: tuple[str, ...] | None
+    new_registry: bool | None
 
 
 class Health:
@@ -41,7 +43,8 @@ class Health:
         self._lock = threading.Lock()
         self._problem = self._told_problem = ""
         self._facts = gather()
-        self._told_images: tuple[str, ...] = self._facts.images
+        self._told_images = self._facts.images
+        self._told_registry = self._facts.registry
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="health", daemon=True)
@@ -62,20 +65,25 @@ class Health:
     def facts(self) -> Facts:
         """The facts as they were found last."""
         with self._lock:
-            self._told_images = self._facts.images
+            self._told_images, self._told_registry = self._facts.images, self._facts.registry
             return self._facts
 
     @property
     def changed(self) -> bool:
         """True when the server should hear of a change soon."""
         with self._lock:
-            return self._problem != self._told_problem or self._facts.images != self._told_images
+            told = (self._told_problem, self._told_images, self._told_registry)
+            return (self._problem, self._facts.images, self._facts.registry) != told
 
     def state(self) -> HealthState:
         """What a heartbeat says of the node's health."""
         with self._lock:
-            images = self._facts.images
-            return HealthState(self._problem, images if images != self._told_images else None)
+            images, registry = self._facts.images, self._facts.registry
+            return HealthState(
+                self._problem,
+                images if images != self._told_images else None,
+                registry if registry != self._told_registry else None,
+            )
 
     def told(self, state: HealthState) -> None:
         """The server has heard ``state``."""
@@ -83,6 +91,8 @@ class Health:
             self._told_problem = state.problem
             if state.new_images is not None:
                 self._told_images = state.new_images
+            if state.new_registry is not None:
+                self._told_registry = state.new_registry
 
     def _loop(self) -> None:
         while not self._closed.is_set():

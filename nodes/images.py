@@ -65,7 +65,7 @@ class Images:
     """The images of a node; for many threads at once.
 
     ``allowed`` are patterns of shells (``registry.lab/*``, ``python:3.*``) of which a reference must match one; None
-    allows all.
+    allows all. Without ``pull`` none is fetched, whatever the policy.
     """
 
     def __init__(
@@ -73,10 +73,12 @@ class Images:
         source: ImageSource,
         *,
         allowed: Iterable[str] | None = None,
+        pull: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._allowed = None if allowed is None else tuple(allowed)
+        self._pull_allowed = pull
         self._clock = clock
         self._lock = threading.Lock()
         self._pulls: dict[str, Future[Image]] = {}
@@ -90,6 +92,7 @@ class Images:
         Raises NodeFault: image_not_found, image_refused, image_pull, node_disk, runtime_error.
         """
         self._refuse(reference)
+        policy = policy if self._pull_allowed else PullPolicy.NEVER
         if policy is not PullPolicy.ALWAYS:
             if (there := self._find(reference)) is not None:
                 return there

@@ -13,6 +13,7 @@ from nodes.health import Health
 from nodes.images import Images
 from nodes.journal import event
 from nodes.lock import NodeLock
+from nodes.reach import Reach
 from nodes.runner import Parts, Runner
 from nodes.runtimes.docker import DockerRuntime
 from nodes.runtimes.docker.images import DockerImages
@@ -50,9 +51,11 @@ def start(config: NodeConfig) -> int:
 
 def _serve(config: NodeConfig, server: Server) -> int:
     runtime = DockerRuntime(config.identity)
-    images = Images(DockerImages(runtime.engine), allowed=config.images)
+    source = DockerImages(runtime.engine)
+    images = Images(source, allowed=config.images, pull=config.pull)
+    reach = Reach(source.reachable)
     kind = workspace.probe(config.workspaces)
-    health = Health(lambda: gather(config, runtime, kind, images.references), config.directory)
+    health = Health(lambda: gather(config, runtime, kind, images.references, reach), config.directory)
     parts = Parts(runtime=runtime, images=images, cores=Cores(), workspace_kind=kind, health=health)
     agent = Agent(config, server, Runner(config, server, parts), health, lambda reason: worker.leave(NOT_WANTED))
     worker = Worker(agent, config.shutdown_seconds, runtime.close)

@@ -98,13 +98,17 @@ class AttemptPulse(Record):
 
 
 class Heartbeat(Record):
-    """A node lives, and holds these attempts; this renews their leases. ``images`` is None when unchanged."""
+    """A node lives, and holds these attempts; this renews their leases.
+
+    ``images`` and ``registry`` (see Facts) are None when unchanged.
+    """
 
     session: str
     attempts: tuple[AttemptPulse, ...] = ()
     ready: bool = True
     not_ready_reason: str = ""
     images: tuple[str, ...] | None = None
+    registry: bool | None = None
 
 
 class CancelOrder(Record):

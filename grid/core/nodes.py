@@ -85,12 +85,15 @@ def heartbeat(node: Node, beat: Heartbeat, now: datetime) -> HeartbeatReply:
         "ready": beat.ready,
         "not_ready_reason": beat.not_ready_reason[:500],
     }
-    if beat.images is not None:
-        fields["facts"] = {**node.facts, "images": list(beat.images)}
+    news = {name: value for name in ("images", "registry") if (value := getattr(beat, name)) is not None}
+    if news:
+        fields["facts"] = {**node.facts, **news}
     if not Node.objects.filter(pk=node.pk, session=beat.session).update(**fields):
         if not node.session:
             return HeartbeatReply(hello=True)
         raise Conflict(f"another agent has taken over the name {node.name}")
+    if news:
+        offers.forget()
     if (beat.ready, "") != (node.ready, beat.not_ready_reason) or not snapshot.online(node, now):
         wake.dispatcher()
     if not beat.attempts:

@@ -34,7 +34,7 @@ class Offers:
 
     def image_fault(self, image: str) -> Fault | None:
         """An image that no node has is a fault when no node can fetch it; else the node that tries will tell."""
-        if self.can_pull or "@" in image:
+        if self.can_pull or "@" in image or _names_its_registry(image):
             return None
         short = image.removeprefix("docker.io/").removeprefix("library/")
         if self.images & {image, short, f"{short}:latest"}:
@@ -42,6 +42,12 @@ class Offers:
         near = difflib.get_close_matches(short, self.images, n=1, cutoff=0.4)
         hint = f'did you mean "{near[0]}"?' if near else "load it on the nodes, or ask the operator"
         return Fault("image", f'no node has the image "{image}" and none can pull it', hint)
+
+
+def _names_its_registry(image: str) -> bool:
+    """``host:port/name``, ``host.name/name``: nodes have only tried whether the common registry can be reached."""
+    host, slash, _ = image.removeprefix("docker.io/").partition("/")
+    return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
 _lock = threading.Lock()

@@ -82,6 +82,12 @@ def test_an_image_that_no_node_has_is_refused_when_none_can_pull() -> None:
     assert given.a_task(NOW, image="docker.io/library/busybox").state == "queued"
 
 
+def test_an_image_of_a_named_registry_is_left_to_the_node() -> None:
+    given.a_node(NOW, registry=False)
+    assert faults_of(image="docker.io/team/tool:1") != []
+    assert given.a_task(NOW, image="registry.lab:5000/team/tool:1").state == "queued"
+
+
 def test_an_unknown_image_is_taken_when_a_node_can_pull() -> None:
     given.a_node(NOW, registry=True)
     assert given.a_task(NOW, image="whatever").state == "queued"

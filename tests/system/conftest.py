@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.grids import GridMaker, RunningGrid
+from tests.support.images import ensure_test_image
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGrid]:
 
     It has one licence of a ``seat``, for tasks that are to wait for each other.
     """
+    # Made before the node looks which images there are: one it has not seen may be refused.
+    ensure_test_image()
     with RunningGrid(tmp_path_factory.mktemp("grid"), slots=8, licences={"seat": 1}) as running:
         yield running
 

@@ -17,7 +17,7 @@ import pytest
 
 from grid.cli import main
 from tests.support.commands import command
-from tests.support.grids import RunningGrid
+from tests.support.grids import GridMaker, RunningGrid
 
 pytestmark = pytest.mark.needs("docker", "busybox", "root")
 
@@ -265,6 +265,20 @@ def test_the_same_in_a_process_of_its_own(case: Bad, verb: str, grid: RunningGri
 
     check(case, done.status, done.out, done.err)
     assert tasks_of(grid) == before
+
+
+def test_an_image_that_no_node_has_is_refused_where_none_can_be_fetched(new_grid: GridMaker, tmp_path: Path) -> None:
+    grid = new_grid(node=False)
+    grid.add_node("offline", "--no-pull")
+    case = bad("unknown image", "image: ", 'no node has the image "no-such-image:1"', image="no-such-image:1")
+    done = command(grid, "submit", case.make(tmp_path / "task"))
+
+    check(case, done.status, done.out, done.err)
+    assert tasks_of(grid) == 0
+    near = bad("nearly known", 'did you mean "busybox:local"', image="busibox:local")
+    done = command(grid, "run", near.make(tmp_path / "near"))
+    check(near, done.status, done.out, done.err)
+    assert grid.run("true").succeeded
 
 
 def test_all_faults_of_a_folder_are_told_at_once(grid: RunningGrid, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from tasks.errors import NodeFault
 
 _MOST_REFERENCES = 500
 _ID = "sha256:"
+# Where an engine looks for images whose names tell no registry.
+_HUB = ("registry-1.docker.io", 443)
+_HUB_SECONDS = 5.0
 
 # Words of engines and registries: the first group of which one occurs decides. For a name that it does not know, one
 # answers "denied: repository does not exist or may require login".
@@ -83,6 +87,21 @@ class DockerImages:
             raise fault_of(reference, error.message, error.status) from error
         except EngineGone as error:
             raise NodeFault("image_pull", f"{reference}: the container engine does not answer: {error}") from error
+
+    def reachable(self) -> bool:
+        """Whether the registry of names without a host can be reached; a proxy or a mirror is taken to lead there."""
+        try:
+            info = self._engine.info()
+        except (EngineError, EngineGone):
+            return True
+        mirrors = (info.get("RegistryConfig") or {}).get("Mirrors")
+        if mirrors or info.get("HttpsProxy") or info.get("HttpProxy"):
+            return True
+        try:
+            with socket.create_connection(_HUB, _HUB_SECONDS):
+                return True
+        except OSError:
+            return False
 
     def references(self) -> tuple[str, ...]:
         """The names of the images that are there, at most 500. Raises NodeFault."""
