@@ -7,6 +7,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nodes.runtimes.docker.engine import Engine
@@ -32,9 +34,16 @@ class PrivateEngine:
         command = ["containerd", f"--root={folder}/croot", f"--state={folder}/cstate", f"--address={folder}/csock"]
         with (folder / "containerd.log").open("ab") as log:
             self._containerd = subprocess.Popen(command, stdout=log, stderr=log)
-        self.start()
-        image = subprocess.run(["docker", "save", "busybox:local"], capture_output=True, check=True, timeout=60)
-        subprocess.run(["docker", "-H", self.address, "load", "-q"], input=image.stdout, check=True, timeout=60)
+        try:
+            self.start()
+            image = subprocess.run(["docker", "save", "busybox:local"], capture_output=True, check=True, timeout=60)
+            subprocess.run(["docker", "-H", self.address, "load", "-q"], input=image.stdout, check=True, timeout=60)
+        except BaseException:
+            for process in (self._process, self._containerd):
+                if process is not None:
+                    process.kill()
+                    process.wait()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -67,6 +76,16 @@ class PrivateEngine:
             assert time.monotonic() < deadline, (self._folder / "log").read_text()[-3000:]
             assert self._process.poll() is None, (self._folder / "log").read_text()[-3000:]
             time.sleep(_POLL_SECONDS)
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """While this lasts it takes connections and never answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self, number: signal.Signals) -> None:
         """Send it a signal, and wait until it is gone."""

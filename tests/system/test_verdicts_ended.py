@@ -1,9 +1,15 @@
-"""Verdicts about tasks that somebody or something ended before their program did: cancelled, expired, skipped."""
+"""Verdicts about tasks that somebody or something ended before their program did: cancelled, expired, skipped.
+
+At the end stands that no verdict was forgotten in the files of this name.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tasks.verdicts import Verdict
 from tests.support.grids import RunningGrid
 from tests.support.node_api import eventually
 
@@ -55,3 +61,8 @@ def test_what_was_to_run_after_a_failure_is_skipped_with_all_that_follows(grid: 
     assert second.state == "skipped"
     assert third.wait(30).reason == f"it was to run after second ({second.id}), which did not succeed"
     assert (second.attempts(), third.attempts()) == ((), ())
+
+
+def test_every_verdict_is_brought_about_for_real() -> None:
+    stories = "".join(path.read_text() for path in Path(__file__).parent.glob("test_verdicts_*.py"))
+    assert [verdict for verdict in Verdict if f'"{verdict}"' not in stories] == []

@@ -1,4 +1,7 @@
-"""Verdicts about faults of the grid itself, each brought about for real: they are retried, and every try is kept."""
+"""Verdicts about faults of the grid itself, each brought about for real: they are retried, and every try is kept.
+
+At the end stands what the operator of a node refuses, for it needs a node of its own as well.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ import pytest
 
 from grid import Task
 from tests.support.grids import RunningGrid
-from tests.support.images import docker
+from tests.support.images import docker, ensure_test_image
 from tests.support.node_api import eventually
 from tests.support.private_engine import PrivateEngine
 
 pytestmark = pytest.mark.needs("docker", "busybox", "root")
 
-LEASE_SECONDS = 3
+LEASE_SECONDS = 4
 WAITS = ("sh", "-c", "echo ready; sleep 600")
 LARGE = 100_000
 """Bytes of a file that is too large to travel within the order."""
@@ -31,13 +34,24 @@ MOST_BYTES = 200_000
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGrid]:
     """A grid without a node: each test adds its own, with a tag by which only its own tasks go there."""
     folder = tmp_path_factory.mktemp("faulty")
-    with RunningGrid(folder, node=False, lease_seconds=LEASE_SECONDS, max_blob_bytes=MOST_BYTES) as running:
+    with RunningGrid(
+        folder, node=False, lease_seconds=LEASE_SECONDS, max_blob_bytes=MOST_BYTES, run_grace_seconds=2
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def sound(faulty: RunningGrid) -> str:
-    """The tag of a node with nothing wrong."""
+def odd_image() -> Iterator[str]:
+    """An image that engines take, and cannot run."""
+    image = "grid-test-odd:local"
+    docker("build", "--quiet", "--tag", image, "-", given=b'FROM busybox:local\nVOLUME ["/proc"]\n')
+    yield image
+    docker("rmi", image)
+
+
+@pytest.fixture(scope="module")
+def sound(faulty: RunningGrid, odd_image: str) -> str:
+    """The tag of a node with nothing wrong; it has known the odd image from its start."""
     faulty.add_node("sound", "--tags", "sound")
     return "sound"
 
@@ -74,7 +88,7 @@ def blob(grid: RunningGrid, content: bytes) -> Path:
     return grid.directory / "blobs" / sha256[:2] / sha256[2:]
 
 
-def test_inputs_and_results_that_are_lost_on_their_way(faulty: RunningGrid, sound: str) -> None:
+def test_inputs_and_results_that_are_lost_on_their_way(faulty: RunningGrid, sound: str, odd_image: str) -> None:
     """Four tasks at a time, for each of them is tried four times."""
     before = faulty.submit("sleep", "1", requires=[sound])
     gone, bad = b"g" * LARGE, b"b" * LARGE
@@ -84,22 +98,17 @@ def test_inputs_and_results_that_are_lost_on_their_way(faulty: RunningGrid, soun
     blob(faulty, bad).write_bytes(b"w" * LARGE)
     script = "echo 1 > small; head -c 300000 /dev/urandom > large"
     unwanted = faulty.submit("sh", "-c", script, collect=[{"glob": "*"}], requires=[sound])
-    image = "grid-test-volume:local"
-    docker("build", "--quiet", "--tag", image, "-", given=b'FROM busybox:local\nVOLUME ["/proc"]\n')
-    try:
-        refused = faulty.submit("true", image=image, requires=[sound])
-        reason = retried(missing, "input_missing", 4)
-        assert reason.startswith('an input file is not in the store any more: "in": the server has no blob ')
-        assert "submit the task again" in missing.result().advice
-        reason = retried(broken, "staging", 4)
-        assert reason.startswith('the node could not prepare the task\'s folder: "in": cannot fetch blob ')
-        reason = retried(unwanted, "upload", 4)
-        assert reason.startswith('the node could not bring the results home: "large": the file has 300000 bytes')
-        reason = retried(refused, "runtime_error", 4)
-        assert reason.startswith("the container engine failed: ")
-        assert "/proc" in reason
-    finally:
-        docker("rmi", image)
+    refused = faulty.submit("true", image=odd_image, requires=[sound])
+    reason = retried(missing, "input_missing", 4)
+    assert reason.startswith('an input file is not in the store any more: "in": the server has no blob ')
+    assert "submit the task again" in missing.result().advice
+    reason = retried(broken, "staging", 4)
+    assert reason.startswith('the node could not prepare the task\'s folder: "in": cannot fetch blob ')
+    reason = retried(unwanted, "upload", 4)
+    assert reason.startswith('the node could not bring the results home: "large": the file has 300000 bytes')
+    reason = retried(refused, "runtime_error", 4)
+    assert reason.startswith("the container engine failed: ")
+    assert "/proc" in reason
 
 
 def test_a_lost_node(faulty: RunningGrid) -> None:
@@ -178,3 +187,31 @@ def test_an_engine_that_is_killed_under_a_task(faulty: RunningGrid) -> None:
         assert reason.startswith("the container engine was restarted under the task: ")
         assert task.result().files["out"].read_text() == "ready\nover\n"
         worker.kill()
+
+
+@pytest.mark.needs("dockerd")
+def test_an_engine_that_hangs_costs_an_attempt_its_time_and_no_more(faulty: RunningGrid) -> None:
+    with PrivateEngine() as engine:
+        worker = faulty.add_node("stuck", "--tags", "stuck", environment={"DOCKER_HOST": engine.address})
+        task = faulty.submit("sh", "-c", "echo ready; sleep 0.5", requires=["stuck"], limits={"time": "1s"})
+        runs_for_the(task, 1)
+        with engine.hung():
+            faulty.add_node("smooth", "--tags", "stuck")
+            [reason] = then_succeeded(task, "runtime_error")
+            assert reason == "node stuck did not finish executing in the time it is given for that"
+            assert task.node == "smooth"
+            worker.kill()
+
+
+def test_an_image_that_the_node_may_not_run(faulty: RunningGrid) -> None:
+    image = ensure_test_image()
+    faulty.add_node("picky", "--tags", "picky", "--images", "busybox:*,python:3.*")
+    allowed = faulty.submit("true", requires=["picky"])
+    refused = faulty.submit("true", requires=["picky"], image=image)
+    assert allowed.wait(60).verdict == "succeeded"
+    result = refused.wait(60)
+    assert (result.verdict, result.verdict_class) == ("image_refused", "user")
+    words = "is not among the images that this node may run"
+    assert result.reason == f"the image is not allowed here: {image} {words}"
+    assert result.advice == "ask the operator which images are"
+    assert len(refused.attempts()) == 1
