@@ -9,14 +9,12 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from django.db.models import Q
-
 from grid.core import ending, records, snapshot
 from grid.core.conf import GridSettings
 from grid.core.dispatcher import Dispatcher
-from grid.core.models import Attempt
+from grid.core.models import Attempt, Task
 from grid.core.publisher import Publisher
-from tasks.states import AttemptState
+from tasks.states import ACTIVE_STATES, AttemptState
 from tasks.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
@@ -89,8 +87,13 @@ class Reconciler:
 
     def cancels(self, now: datetime) -> None:
         """Cancelled tasks that still run: tell the node at once, give up on it after the grace. Done in every round."""
-        wanted = Attempt.objects.filter(~Q(state=AttemptState.ENDED), task__cancel_requested_at__isnull=False)
-        for attempt in wanted.select_related("node", "task")[:BATCH]:
+        # The first look is a small one, for it is nearly always all there is to do.
+        wanted = Task.objects.filter(state__in=ACTIVE_STATES, cancel_requested_at__isnull=False)
+        attempts = list(wanted.values_list("attempt_id", flat=True)[:BATCH])
+        if not attempts:
+            return
+        active = Attempt.objects.filter(id__in=attempts).exclude(state=AttemptState.ENDED)
+        for attempt in active.select_related("node", "task"):
             asked = attempt.task.cancel_requested_at
             if asked is not None and asked + timedelta(seconds=self._settings.cancel_grace_seconds) <= now:
                 ending.lost(attempt, f"node {attempt.node.name} did not report the end of the cancelled task", now)

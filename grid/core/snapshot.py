@@ -5,31 +5,34 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from grid.core import policy
 from grid.core.ids import order_of
 from grid.core.models import Attempt, Demand, Node, Task
 from tasks.order import Facts
 from tasks.placement import Amounts, Backlog, Lease, NodeView, QueuedTask
+from tasks.placement import Demand as PlacementDemand
 from tasks.states import AttemptState, TaskState
 
 
 def nodes(now: datetime, margin_seconds: float) -> tuple[NodeView, ...]:
     """All nodes with the attempts that hold a part of them."""
     leases: dict[int, list[Lease]] = defaultdict(list)
-    active = Attempt.objects.exclude(state=AttemptState.ENDED).select_related("task__demand")
-    for attempt in active.only("id", "node_id", "assigned_at", "started_at", "task__id", "task__demand__data"):
-        leases[attempt.node_id].append(_lease(attempt, margin_seconds))
-    return tuple(_node_view(node, tuple(leases[node.pk]), now) for node in Node.objects.order_by("name") if node.facts)
+    active = Attempt.objects.exclude(state=AttemptState.ENDED)
+    columns = ("id", "node_id", "assigned_at", "started_at", "task__demand_id")
+    for attempt, node_id, assigned_at, started_at, key in active.values_list(*columns):
+        since = (started_at or assigned_at).timestamp()
+        leases[node_id].append(_lease(attempt, since + margin_seconds, _demand(key)))
+    rows = Node.objects.exclude(session="").order_by("name").defer("facts")
+    return tuple(_node_view(node, tuple(leases[node.pk]), now) for node in rows)
 
 
-def _lease(attempt: Attempt, margin_seconds: float) -> Lease:
-    demand = policy.demand_from(attempt.task.demand.data)
-    since = attempt.started_at or attempt.assigned_at
+def _lease(attempt: str, began: float, demand: PlacementDemand) -> Lease:
     return Lease(
-        attempt=attempt.id,
+        attempt=attempt,
         amounts=demand.amounts,
-        ends_at=since.timestamp() + demand.time_seconds + margin_seconds if demand.time_seconds else None,
+        ends_at=began + demand.time_seconds if demand.time_seconds else None,
         exclusive=demand.exclusive,
         singleton=demand.singleton,
         resources=demand.resources,
@@ -37,9 +40,21 @@ def _lease(attempt: Attempt, margin_seconds: float) -> Lease:
     )
 
 
+@lru_cache(maxsize=10_000)
+def _demand(key: str) -> PlacementDemand:
+    """The demand of a key; its row never changes, for the key is the hash of it."""
+    return policy.demand_from(Demand.objects.values_list("data", flat=True).get(key=key))
+
+
+@lru_cache(maxsize=2_000)
+def _facts(node_id: int, session: str) -> Facts:
+    """What a node said of itself in its hello; what placement needs of it stays the same for the session."""
+    return Facts.model_validate(Node.objects.values_list("facts", flat=True).get(pk=node_id))
+
+
 def _node_view(node: Node, leases: tuple[Lease, ...], now: datetime) -> NodeView:
     reason = not_ready_reason(node, now)
-    return offer(node.name, Facts.model_validate(node.facts), ready=not reason, reason=reason, leases=leases)
+    return offer(node.name, _facts(node.pk, node.session), ready=not reason, reason=reason, leases=leases)
 
 
 def offer(name: str, facts: Facts, *, ready: bool, reason: str, leases: tuple[Lease, ...]) -> NodeView:
@@ -77,14 +92,14 @@ def not_ready_reason(node: Node, now: datetime) -> str:
 def backlogs(heads: int) -> tuple[Backlog, ...]:
     """The queue by demand: the first ``heads`` tasks of each. Demands without queued tasks are put to rest."""
     found = []
-    for row in Demand.objects.filter(active=True).order_by("key"):
-        queued = queued_heads(row.key, heads)
+    for key in Demand.objects.filter(active=True).order_by("key").values_list("key", flat=True):
+        queued = queued_heads(key, heads)
         if queued:
             # The number behind the heads does not matter to the decision, only that there are more.
             more = len(queued) == heads
-            found.append(Backlog(policy.demand_from(row.data), queued, len(queued) + more))
+            found.append(Backlog(_demand(key), queued, len(queued) + more))
         else:
-            _rest(row.key)
+            _rest(key)
     return tuple(found)
 
 
@@ -101,9 +116,9 @@ def queued_heads(demand: str, heads: int) -> tuple[QueuedTask, ...]:
 def counted_backlogs() -> tuple[Backlog, ...]:
     """The queue by demand with exact counts, for people who ask for their position."""
     return tuple(
-        Backlog(policy.demand_from(row.data), queued_heads(row.key, 1), count)
-        for row in Demand.objects.filter(active=True)
-        if (count := Task.objects.filter(demand_id=row.key, state=TaskState.QUEUED).count())
+        Backlog(_demand(key), queued_heads(key, 1), count)
+        for key in Demand.objects.filter(active=True).values_list("key", flat=True)
+        if (count := Task.objects.filter(demand_id=key, state=TaskState.QUEUED).count())
     )
 
 
