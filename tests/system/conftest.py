@@ -12,16 +12,14 @@ import pytest
 
 from tests.support.grids import GridMaker, RunningGrid
 from tests.support.images import ensure_test_image
-from tests.support.images import ensure_test_image
 
 
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGrid]:
     """A grid with eight slots that all tests share: no test may kill a part of it or wait for it to be idle.
 
-    It has one licence of a ``seat``, for tasks that are to wait for each other, and knows the images from its start.
+    It has one licence of a ``seat``, for tasks that are to wait for each other.
     """
-    ensure_test_image()
     # Made before the node looks which images there are: one it has not seen may be refused.
     ensure_test_image()
     with RunningGrid(tmp_path_factory.mktemp("grid"), slots=8, licences={"seat": 1}) as running:
