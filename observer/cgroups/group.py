@@ -118,6 +118,15 @@ def _kill(pid: int) -> None:
 
 
 def _remove(folder: str) -> bool:
+    try:
+        os.rmdir(folder)  # the usual case: the engine has removed what was below
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
+    else:
+        return True
     for each in reversed([folder, *below(folder)]):
         try:
             os.rmdir(each)

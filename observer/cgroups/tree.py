@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from observer.cgroups.files import write
@@ -14,6 +18,7 @@ from observer.cgroups.layout import Layout
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _V1_USED = ("memory", "cpuacct", "pids", "blkio", "freezer")
 _V2_USED = ("cpu", "cpuset", "io", "memory", "pids")
+_MAKE_TRIES = 20
 
 
 class Tree:
@@ -42,11 +47,11 @@ class Tree:
             return group
         if self.layout.version == 1:
             for root in {self.layout.v1[controller] for controller in _V1_USED if controller in self.layout.v1}:
-                (root / self._where(name)).mkdir(parents=True, exist_ok=True)
+                _insist(partial(_make, f"{root}/{self._where(name)}"))
             if "memory" in self.layout.v1:  # kernels before 5.11 leave it to us that a group counts those below it
                 write(f"{self.layout.v1['memory']}/{self._where(name)}/memory.use_hierarchy", "1")
         else:
-            self._make_unified(self.layout.roots[0], name)
+            _insist(partial(self._make_unified, self.layout.roots[0], name))
         return group
 
     def open(self, name: str) -> Group:
@@ -57,9 +62,7 @@ class Tree:
         """Every group there is, in whichever hierarchy."""
         found: set[str] = set()
         for root in self.layout.roots:
-            folder = root / self._where("x").rpartition("/")[0]
-            if folder.is_dir():
-                found |= {entry.name for entry in folder.iterdir() if entry.is_dir()}
+            found |= _children(f"{root}/{self._where('x').rpartition('/')[0]}")
         if not self._systemd:
             return found
         prefix = self._slice("")
@@ -81,6 +84,28 @@ class Tree:
             if self.remove(group):
                 removed.add(name)
         return removed
+
+    def remove_base(self) -> bool:
+        """Remove the folders of an empty ``base``; False when there are groups in it. Who makes a group makes them."""
+        return self._systemd or self._remove_empty_base("/".join(self._parts))
+
+    def remove_empty_bases(self) -> set[str]:
+        """Remove the empty bases beside ours, left by agents that were killed; answers their names.
+
+        One that lives, without an attempt just now, loses its folders too, and makes them again with its next group.
+        """
+        above = "/".join(self._parts[:-1])
+        if not above or self._systemd:  # systemd removes slices without units by itself
+            return set()
+        found: set[str] = set().union(*(_children(f"{root}/{above}") for root in self.layout.roots))
+        return {name for name in found - {self._parts[-1]} if self._remove_empty_base(f"{above}/{name}")}
+
+    def _remove_empty_base(self, base: str) -> bool:
+        """In all hierarchies or in none: an engine that is making the folders of a group must not lose those above."""
+        folders = [f"{root}/{base}" for root in self.layout.roots]
+        if any(_children(folder) for folder in folders):
+            return False
+        return all([_remove_empty(folder) for folder in folders])
 
     def _group(self, name: str, *, adopted: bool) -> Group:
         if not _NAME.fullmatch(name) or set(name) == {"."}:
@@ -108,6 +133,47 @@ class Tree:
             (here / "cgroup.subtree_control").write_text(enable)
             here = here / part
             here.mkdir(exist_ok=True)
+
+
+def _insist(make: Callable[[], None]) -> None:
+    """Make folders also while somebody else removes empty ones, as :meth:`Tree.remove_empty_bases` does."""
+    for _ in range(_MAKE_TRIES):
+        try:
+            return make()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+    return make()
+
+
+def _make(folder: str) -> None:
+    try:
+        os.mkdir(folder)  # the usual case, and a tenth of the cost of the other
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+
+
+def _children(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_dir()}
+    except FileNotFoundError:
+        return set()
+
+
+def _remove_empty(folder: str) -> bool:
+    """True when it is gone; False when there are groups or processes in it."""
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        raise
+    return True
 
 
 def _systemctl(verb: str, unit: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -167,6 +168,62 @@ def test_a_sweep_removes_what_nobody_keeps(tmp_path: Path) -> None:
     assert tree.sweep({"kept"}) == {"old"}
     assert tree.names() == {"kept"}
     assert (tmp_path / "grid/node2/other").is_dir()
+
+
+def two_hierarchies(folder: Path) -> Layout:
+    """A cgroup v1 machine with two of its hierarchies."""
+    (folder / "memory").mkdir()
+    (folder / "pids").mkdir()
+    return Layout(v1={"memory": folder / "memory", "pids": folder / "pids"})
+
+
+def test_empty_bases_of_other_agents_are_removed_and_those_with_a_group_stay(tmp_path: Path) -> None:
+    layout = two_hierarchies(tmp_path)
+    for base in ("memory/grid/dead", "pids/grid/dead", "memory/grid/alive", "pids/grid/alive/attempt", "pids/grid/own"):
+        (tmp_path / base).mkdir(parents=True)
+    tree = Tree(layout, base="grid/own")
+    assert tree.remove_empty_bases() == {"dead"}
+    # Not even in the hierarchy where it is empty: an engine may be about to make a group there as well.
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/grid/*")) == [
+        "memory/grid/alive",
+        "pids/grid/alive",
+        "pids/grid/own",
+    ]
+
+
+def test_an_agent_that_ends_takes_its_empty_base_along(tmp_path: Path) -> None:
+    tree = Tree(two_hierarchies(tmp_path), base="grid/own")
+    group = tree.create("a1")
+    assert not tree.remove_base()
+    assert tree.remove(group)
+    assert tree.remove_base()
+    assert tree.remove_base()
+    assert not list(tmp_path.glob("*/grid/*"))
+
+
+def test_groups_can_be_made_while_others_remove_the_empty_base(tmp_path: Path) -> None:
+    layout = two_hierarchies(tmp_path)
+    ours, others, over = Tree(layout, base="grid/own"), Tree(layout, base="grid/other"), threading.Event()
+    removed: list[str] = []
+
+    def sweep() -> None:
+        while not over.is_set():
+            removed.extend(others.remove_empty_bases())
+
+    thread = threading.Thread(target=sweep)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        made = 0
+        while made < 200 or not removed:
+            assert time.monotonic() < deadline
+            group = ours.create(f"a{made}")
+            assert ours.names() == {group.name}
+            assert ours.remove(group)
+            made += 1
+    finally:
+        over.set()
+        thread.join()
 
 
 # ------------------------------------------------------------------------------------------------ the engine's share

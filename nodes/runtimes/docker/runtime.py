@@ -86,7 +86,10 @@ class DockerRuntime:
                     gone[attempt] = str(one["Id"])
             for container in gone.values():
                 self.engine.remove(container)
-            swept = self._tree.sweep(set(keep)) if self._tree is not None else set()
+            swept = set()
+            if self._tree is not None:
+                swept = self._tree.sweep(set(keep))
+                self._tree.remove_empty_bases()
         return tuple(sorted({*gone, *swept}))
 
     def pinned(self) -> dict[str, tuple[int, ...]]:
@@ -104,9 +107,8 @@ class DockerRuntime:
         self._cleaner.close(seconds)
         self.engine.close()
         if self._tree is not None:
-            for root in self._tree.layout.roots:
-                with contextlib.suppress(OSError):  # not there, or not empty
-                    (root / _GROUPS / self._node).rmdir()
+            with contextlib.suppress(OSError):
+                self._tree.remove_base()
 
     def _ask(self) -> Ability:
         info = self.engine.info()
