@@ -155,6 +155,8 @@ class Runner:
             self._failed(seen, NodeFault("runtime_error", f"{type(error).__name__}: {error}"))
         finally:
             self._shipper.unfollow(running.attempt)
+            # Of an adopted attempt that did not come as far as to its program, which gives them back otherwise.
+            self._parts.cores.release(running.attempt)
         if seen.evidence.stopped is StopCause.LEASE_LOST:
             return None
         return self._unreported(seen, logs)

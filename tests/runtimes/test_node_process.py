@@ -130,6 +130,26 @@ def test_containers_outlive_a_killed_agent_and_are_adopted(grid: Grid) -> None:
     eventually(lambda: grid.left_behind() == [])
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one core there is nothing to share out")
+def test_the_cores_of_an_adopted_attempt_stay_its_own(grid: Grid) -> None:
+    pinned = ("sh", "-c", "grep Cpus_allowed_list /proc/self/status; while [ ! -e go ]; do sleep 0.05; done")
+    first = grid.serve()
+    grid.give(A1, *pinned, limits={"cpus": 1})
+    eventually(lambda: grid.says(A1, b"\n"))
+    first.kill()
+    first.wait()
+    grid.serve()
+    assert grid.api.hellos[-1].adopted == (A1,)
+    grid.give(A2, *pinned, limits={"cpus": 1})
+    eventually(lambda: grid.says(A2, b"\n"))
+    cores = [grid.api.logs[attempt, "stdout"].split()[1] for attempt in (A1, A2)]
+    assert all(core.isdigit() for core in cores)
+    assert cores[0] != cores[1]
+    for attempt in (A1, A2):
+        grid.let_go(attempt)
+    eventually(lambda: {A1, A2} <= set(grid.api.outcomes))
+
+
 def test_what_ended_while_no_agent_lived_is_collected_not_run_again(grid: Grid) -> None:
     first = grid.serve()
     grid.give(A1, *WAITS, spec={"collect": [{"glob": "file"}]})

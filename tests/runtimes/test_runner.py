@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nodes.attempt import AttemptFolder, Running
+from nodes.logs import LogFiles
 from tasks.states import StopCause
 from tests.support.agents import Node, new_name, node
 from tests.support.node_api import NodeApi, eventually, order, sha256
@@ -257,3 +259,15 @@ def test_another_session_under_our_name_stops_everything(
     assert not thread.is_alive()
     assert "another" in here.fatal[0]
     assert api.outcomes == {}
+
+
+def test_an_adopted_attempt_that_fails_early_gives_its_cores_back(api: NodeApi, here: Node) -> None:
+    order_without_image = order(A1, "true", spec={"image": None})
+    folder = AttemptFolder(here.config.attempts / A1)
+    folder.keep(order_without_image)
+    folder.keep_cores((0,))
+    running = Running(order_without_image, folder, 0.0)
+    here.runner.adopt(running)
+    assert 0 not in here.cores.free
+    here.runner.run(running, LogFiles(A1, order_without_image.token, {}))
+    assert 0 in here.cores.free

@@ -29,11 +29,12 @@ class Node:
         self.runtime = DockerRuntime(self.config.identity)
         self.server = Server(address, api.token, timeout_seconds=5.0)
         self.fatal: list[str] = []
+        self.cores = Cores()
         kind = workspace.probe(self.config.workspaces)
         parts = Parts(
             runtime=self.runtime,
             images=Images(DockerImages(self.runtime.engine)),
-            cores=Cores(),
+            cores=self.cores,
             workspace_kind=kind,
             health=Health(lambda: gather(self.config, self.runtime, kind), directory),
         )

@@ -58,11 +58,6 @@ def labels(job: Job) -> dict[str, str]:
     return {LABEL_TASK: job.task, LABEL_ATTEMPT: job.attempt, LABEL_NODE: job.node, LABEL_OWNER: job.node}
 
 
-def cores_of(cpuset: str) -> tuple[int, ...]:
-    """The cores that a container made by us was pinned to, from its ``CpusetCpus``."""
-    return tuple(int(core) for core in cpuset.split(",") if core)
-
-
 def container(job: Job, offer: Offer) -> dict[str, Any]:
     """The body of ``ContainerCreate``. Raises NodeFault when the job cannot be put into it."""
     config: dict[str, Any] = {

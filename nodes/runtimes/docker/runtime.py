@@ -92,16 +92,6 @@ class DockerRuntime:
                 self._tree.remove_empty_bases()
         return tuple(sorted({*gone, *swept}))
 
-    def pinned(self) -> dict[str, tuple[int, ...]]:
-        """The cores of each attempt that a former start left running (or ended). Raises NodeFault."""
-        found = {}
-        with _faults():
-            for one in self.engine.labelled({profile.LABEL_OWNER: self._node}):
-                with contextlib.suppress(NotThere):
-                    cores = str(self.engine.inspect(one["Id"])["HostConfig"].get("CpusetCpus") or "")
-                    found[str(one["Labels"].get(profile.LABEL_ATTEMPT, ""))] = profile.cores_of(cores)
-        return {attempt: cores for attempt, cores in found.items() if cores}
-
     def close(self, seconds: float = 10.0) -> None:
         """Finish what is done in the background, for at most ``seconds``."""
         self._cleaner.close(seconds)
