@@ -65,7 +65,8 @@ def run_checks(directory: Path, server: str | None = None, address: str | None =
     except (EngineError, EngineGone) as error:
         found = [_engine_silent(str(error))]
     else:
-        found = [*check_engine(info, version), *check_confinement(info), *check_folders(directory, info)]
+        found = [*check_engine(info, version), *check_confinement(info), *check_engine_settings(info)]
+        found += check_folders(directory, info)
     finally:
         engine.close()
     found += [*check_groups(detect()), *check_socket(address), check_workspace(directory), *check_machine()]
@@ -122,7 +123,7 @@ def check_engine(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterato
 
 
 def check_confinement(info: Mapping[str, Any]) -> Iterator[Check]:
-    """What stands between a task and the machine; some items of the CIS Docker Benchmark are among them."""
+    """What stands between a task and the machine."""
     options = " ".join(info.get("SecurityOptions") or ())
     yield _that(
         "name=seccomp" in options,
@@ -141,6 +142,10 @@ def check_confinement(info: Mapping[str, Any]) -> Iterator[Check]:
         "userns",
         "containers have users of their own" if remapped else "off; tasks never run as root, so this is not needed",
     )
+
+
+def check_engine_settings(info: Mapping[str, Any]) -> Iterator[Check]:
+    """Items of the CIS Docker Benchmark that an engine tells of itself."""
     insecure = [
         name
         for name, index in (info.get("RegistryConfig", {}).get("IndexConfigs") or {}).items()

@@ -42,6 +42,15 @@ def taken(node: Client, **changes: Any) -> Order:
     return Order.model_validate_json(answer.content)
 
 
+def sent_log(node: Client, order: Order, data: bytes) -> Any:
+    return node.post(
+        f"/api/v1/node/attempts/{order.attempt}/logs/stdout?offset=0",
+        data,
+        content_type="application/octet-stream",
+        headers={"Grid-Attempt-Token": order.token},
+    )
+
+
 def test_a_task_goes_through_a_node(node: Client) -> None:
     welcome = hello(node).json()
     assert (welcome["node"], welcome["queue"], welcome["drop"]) == ("alpha", "node.alpha", [])
@@ -54,13 +63,7 @@ def test_a_task_goes_through_a_node(node: Client) -> None:
     assert tell(node, f"attempts/{order.attempt}/phase", {"token": order.token, "phase": "executing"}).json() == {
         "accepted": True
     }
-    logged = node.post(
-        f"/api/v1/node/attempts/{order.attempt}/logs/stdout?offset=0",
-        b"Linux\n",
-        content_type="application/octet-stream",
-        headers=mine,
-    )
-    assert logged.json() == {"size": 6}
+    assert sent_log(node, order, b"Linux\n").json() == {"size": 6}
     pulse = {"attempt": order.attempt, "token": order.token, "phase": "executing"}
     beat = tell(node, "heartbeat", {"session": "s1", "attempts": [pulse]})
     assert beat.json() == {"cancel": [], "stale": [], "hello": False}

@@ -196,7 +196,24 @@ def _problem(status: int, detail: str, **more: Any) -> tuple[int, bytes]:
 @contextmanager
 def serving(api: NodeApi) -> Iterator[str]:
     """Serve ``api`` on a free port of the loopback; gives the address."""
+    with _Quiet(("127.0.0.1", 0), _handler(api)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is killed cuts its connections; that is what some tests are about."""
+
+
+def _handler(api: NodeApi) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -222,20 +239,7 @@ def serving(api: NodeApi) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
 
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that is killed cuts its connections; that is what some tests are about."""
-
-    with Quiet(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return Handler
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:

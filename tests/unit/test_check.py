@@ -41,6 +41,7 @@ def levels(checks: Iterable[Check]) -> dict[str, Level]:
 def test_a_good_engine_passes() -> None:
     assert set(levels(check.check_engine(GOOD_INFO, GOOD_VERSION)).values()) == {Level.PASS}
     assert set(levels(check.check_confinement(GOOD_INFO)).values()) == {Level.PASS}
+    assert set(levels(check.check_engine_settings(GOOD_INFO)).values()) == {Level.PASS}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,9 @@ def test_a_good_engine_passes() -> None:
 )
 def test_what_is_wrong_with_an_engine_is_found(change: dict[str, Any], name: str, level: Level) -> None:
     info = {**GOOD_INFO, **change}
-    found = levels([*check.check_engine(info, GOOD_VERSION), *check.check_confinement(info)])
+    found = levels(
+        [*check.check_engine(info, GOOD_VERSION), *check.check_confinement(info), *check.check_engine_settings(info)]
+    )
     assert found[name] is level
     assert [other for other, its in found.items() if its is not Level.PASS] == [name]
 
