@@ -193,8 +193,8 @@ def test_an_engine_that_is_killed_under_a_task(faulty: RunningGrid) -> None:
 def test_an_engine_that_hangs_costs_an_attempt_its_time_and_no_more(faulty: RunningGrid) -> None:
     with PrivateEngine() as engine:
         worker = faulty.add_node("stuck", "--tags", "stuck", environment={"DOCKER_HOST": engine.address})
-        task = faulty.submit("sh", "-c", "sleep 1", requires=["stuck"], limits={"time": "4s"})
-        runs_for_the(task, 1)
+        task = faulty.submit("sh", "-c", "echo ready; sleep 3", requires=["stuck"], limits={"time": "6s"})
+        eventually(lambda: "ready" in "".join(task.logs()))
         with engine.hung():
             faulty.add_node("smooth", "--tags", "stuck")
             [reason] = then_succeeded(task, "runtime_error")
