@@ -8,7 +8,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nodes.config import DEFAULT_SERVER, ConfigError, NodeConfig, default_directory, default_name, read_size, read_token
+from nodes.config import (
+    DEFAULT_SERVER,
+    ConfigError,
+    NodeConfig,
+    OnStop,
+    default_directory,
+    default_name,
+    read_size,
+    read_token,
+)
 from nodes.lock import AlreadyRunning
 
 USAGE = 2
@@ -42,7 +51,7 @@ def _start(options: argparse.Namespace) -> int:
         cpus=options.cpus,
         memory_bytes=read_size(options.memory),
         shutdown_seconds=options.shutdown_seconds,
-        end_running=options.end_running,
+        on_stop=OnStop(options.on_stop),
         pull=not options.no_pull,
         images=None if options.images is None else _words(options.images),
     )
@@ -77,9 +86,17 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--cpus", type=float, help="processors to offer (default: all)")
     start.add_argument("--memory", help="memory to offer, such as 16G (default: nearly all)")
     start.add_argument(
-        "--shutdown-seconds", type=float, default=5.0, help="how long running attempts may go on after SIGTERM"
+        "--on-stop",
+        choices=[str(one) for one in OnStop],
+        default=str(OnStop.KEEP),
+        help="what becomes of running attempts after SIGTERM: wait for them, leave them to the next start (default), "
+        "or hand them back to the server at once",
     )
-    start.add_argument("--end-running", action="store_true", help="then end them, and leave none to the next start")
+    start.add_argument(
+        "--shutdown-seconds",
+        type=float,
+        help="how long running attempts may go on after SIGTERM (default: drain 3600, keep 5, return 0)",
+    )
     check = commands.add_parser("check", help="say what this machine can do as a node, and what is wrong")
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.add_argument("--server", help="also try this server (GRID_SERVER)")

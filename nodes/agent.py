@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from uuid import uuid4
 
 from nodes.attempt import AttemptFolder, Running, folders_in
-from nodes.config import NodeConfig
+from nodes.config import NodeConfig, OnStop
 from nodes.health import Health
 from nodes.journal import event
 from nodes.leases import Leases
@@ -28,6 +28,9 @@ from tasks.states import Phase, StopCause
 FIRST_LEASE_SECONDS = 30.0
 # How long containers may take to be gone when the node ends them.
 END_SECONDS = 5.0
+# How long a closing node waits until the server has heard of it.
+FAREWELL_SECONDS = 2.0
+CLOSING = "it is shutting down"
 HELLO_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _TICK_SECONDS = 0.5
 # It becomes part of addresses and of paths, and whoever reaches the broker can write messages.
@@ -52,7 +55,9 @@ class Agent:
         self._reporter = Reporter(server, Spool(config.spool), self._settled)
         self._welcome: Welcome | None = None
         self._refusing = threading.Event()
+        self._farewell = threading.Event()
         self._closing = threading.Event()
+        self._nudge = threading.Event()
         self._active = 0
         self._idle = threading.Condition()
         self._beats = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
@@ -197,9 +202,12 @@ class Agent:
 
     def _beat_loop(self) -> None:
         due = time.monotonic()
-        while not self._closing.wait(min(_TICK_SECONDS, self._heartbeat_seconds / 2)):
+        while not self._closing.is_set():
+            self._nudge.wait(min(_TICK_SECONDS, self._heartbeat_seconds / 2))
+            self._nudge.clear()
             now = time.monotonic()
-            if now >= due or self._leases.untold(now) or self._health.changed:
+            unsaid = self._refusing.is_set() and not self._farewell.is_set()
+            if now >= due or unsaid or self._leases.untold(now) or self._health.changed:
                 self._beat(now)
                 due = now + self._heartbeat_seconds
             self._end_lapsed(time.monotonic())
@@ -207,11 +215,13 @@ class Agent:
     def _beat(self, now: float) -> None:
         pulses = self._leases.pulses()
         state = self._health.state()
+        leaving = self._refusing.is_set()
+        problem = CLOSING if leaving else state.problem
         beat = Heartbeat(
             session=self.session,
             attempts=pulses,
-            ready=not state.problem,
-            not_ready_reason=state.problem,
+            ready=not problem,
+            not_ready_reason=problem,
             images=state.new_images,
             registry=state.new_registry,
         )
@@ -225,6 +235,8 @@ class Agent:
             _log.error(event("heartbeat_refused", message=str(error)))
         else:
             self._health.told(state)
+            if leaving:
+                self._farewell.set()
             self._leases.renew([pulse for pulse in pulses if pulse.attempt not in reply.stale], now)
             self._obey(reply)
 
@@ -232,6 +244,8 @@ class Agent:
         for order in reply.cancel:
             if self.cancel(order.attempt, order.reason):
                 _log.info(event("cancelled", attempt=order.attempt, message=order.reason))
+        for order in reply.hand_back:
+            self._hand_back((order.attempt,), order.reason)
         self._lose(reply.stale, "the server says that it is no longer this node's")
         if reply.hello:
             try:
@@ -247,22 +261,26 @@ class Agent:
     # ------------------------------------------------------------------------------------------------------- leaving
 
     def close_door(self) -> None:
-        """Take nothing up any more; what runs goes on, and so do the heartbeats for it."""
+        """Take nothing up any more, and tell the server so; what runs goes on, and so do the heartbeats for it."""
         self._refusing.set()
+        self._nudge.set()
 
     def shut_down(self, seconds: float) -> bool:
         """Wait at most ``seconds`` for what runs; True when nothing is left running here.
 
-        What is left goes on in its containers, to be adopted by the next start within the lease; or it is ended now,
-        as the configuration has it, and the server tries it again.
+        What is left goes on in its containers, to be adopted by the next start within the lease; or, as the
+        configuration has it, it is ended now and handed back, and the server tries it elsewhere at once.
         """
         self.close_door()
+        if self._beats.is_alive():
+            # Before anything is handed back: it must not be sent here again.
+            self._farewell.wait(FAREWELL_SECONDS)
         idle = self._wait_idle(seconds)
-        if not idle and self._config.end_running:
-            for running in self._leases.running():
-                running.stop.request(StopCause.LEASE_LOST, "the node is closing")
+        if not idle and self._config.on_stop is not OnStop.KEEP:
+            self._hand_back(self._leases.attempts(), CLOSING)
             idle = self._wait_idle(END_SECONDS)
         self._closing.set()
+        self._nudge.set()
         self._reporter.close()
         self._health.close()
         self._runner.close()
@@ -273,8 +291,16 @@ class Agent:
         with self._idle:
             return self._idle.wait_for(lambda: self._active == 0, seconds)
 
+    def _hand_back(self, attempts: Collection[str], why: str) -> None:
+        """End attempts so that they are tried elsewhere; those whose program has ended are on their way home."""
+        for running in self._leases.running(attempts):
+            if running.stop.request(StopCause.HANDED_BACK, why):
+                _log.info(event("handed_back", attempt=running.attempt, task=running.order.task, message=why))
+
     def _fatal(self, reason: str) -> None:
         _log.critical(event("fatal", message=reason))
+        # Nobody listens to this session any more.
+        self._farewell.set()
         for running in self._leases.running():
             running.stop.request(StopCause.LEASE_LOST, reason)
         self._on_fatal(reason)

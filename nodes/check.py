@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from nodes.runtimes.docker.errors import EngineError, EngineGone
 from nodes.workspace import WorkspaceKind
 from observer.cgroups import Layout, detect
 from tasks.units import human_size
+from tasks.views import Level
 
 OLDEST_ENGINE = (20, 10)
 OLDEST_API = (1, 41)
@@ -34,14 +34,6 @@ LEAST_FREE_INODES = 50_000
 MOST_OFFSET_SECONDS = 5.0
 _SERVER_SECONDS = 5
 _OTHERS = stat.S_IRWXO
-
-
-class Level(StrEnum):
-    """How bad it is."""
-
-    PASS = "pass"  # noqa: S105 - not a password
-    WARN = "warn"
-    FAIL = "fail"
 
 
 _BADNESS = {Level.PASS: 0, Level.WARN: 1, Level.FAIL: 2}

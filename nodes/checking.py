@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nodes.check import Check, Level, as_json, run_checks, worst
+from nodes.check import Check, as_json, run_checks, worst
+from tasks.views import Level
 
 # Wide enough that no line is broken where grep reads it.
 _PIPED_WIDTH = 250

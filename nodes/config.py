@@ -8,18 +8,34 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from tasks.errors import GridError
+from tasks.names import node_name_fault
 from tasks.units import parse_size
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
-# It becomes part of a queue's name, of container labels and of file names.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 
 
 class ConfigError(GridError):
     """A setting of the node is missing or wrong; the text says which, and what to write."""
+
+
+class OnStop(StrEnum):
+    """What becomes of running attempts when the node is asked to end.
+
+    ``drain``: it waits until they have ended, and hands back what takes too long. ``keep``: their containers go on,
+    and the next start of the node goes on with them. ``return``: they are ended and handed back at once.
+    """
+
+    DRAIN = "drain"
+    KEEP = "keep"
+    RETURN = "return"
+
+
+# How long running attempts may go on after a request to end, unless told otherwise.
+_SHUTDOWN_SECONDS = {OnStop.DRAIN: 3600.0, OnStop.KEEP: 5.0, OnStop.RETURN: 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +43,7 @@ class NodeConfig:
     """The settings of one node. ``cpus`` and ``memory_bytes`` cap what it offers; None offers all that the machine has.
 
     ``slots`` is the number of attempts at one time, None lets the node choose. ``shutdown_seconds`` is how long running
-    attempts may go on after a request to end; then they are left to the next start, or ended with ``end_running``.
+    attempts may go on after a request to end (None: as ``on_stop`` has it); ``on_stop`` is what happens to them then.
     ``cache_bytes`` bounds the cache. ``images`` are the patterns of images that may run here (``registry.lab/*``,
     ``python:3.*``), None allows all; without ``pull`` none is fetched.
     """
@@ -40,23 +56,28 @@ class NodeConfig:
     tags: tuple[str, ...] = ()
     cpus: float | None = None
     memory_bytes: int | None = None
-    shutdown_seconds: float = 5.0
-    end_running: bool = False
+    on_stop: OnStop = OnStop.KEEP
+    shutdown_seconds: float | None = None
     cache_bytes: int = 2 * 1024**3
     images: tuple[str, ...] | None = None
     pull: bool = True
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ConfigError(
-                f'"{self.name}" is not a name for a node; write letters, digits, ".", "_" and "-", at most 63'
-            )
+        if fault := node_name_fault(self.name):
+            raise ConfigError(fault)
         if not self.server.startswith(("http://", "https://")):
             raise ConfigError(f'"{self.server}" is not the address of a server; write http://host:port or https://host')
         if self.slots is not None and self.slots < 1:
             raise ConfigError("a node needs at least 1 slot")
+        if self.shutdown_seconds is not None and self.shutdown_seconds < 0:
+            raise ConfigError("--shutdown-seconds cannot be less than 0")
         if self.cpus is not None and self.cpus <= 0:
             raise ConfigError("a node cannot offer fewer cpus than some; leave --cpus out to offer all")
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long running attempts may go on after a request to end."""
+        return _SHUTDOWN_SECONDS[self.on_stop] if self.shutdown_seconds is None else self.shutdown_seconds
 
     @property
     def home(self) -> str:

@@ -12,12 +12,14 @@ from pathlib import Path
 from nodes.journal import event
 from tasks.errors import NodeFault
 from tasks.order import Facts
-from tasks.units import human_size
+from tasks.units import human_seconds, human_size
 
 # Where no registry can be reached, an image that was just made is refused until it was seen here.
 INTERVAL_SECONDS = 5.0
 MIN_FREE_BYTES = 256 * 1024**2
 MIN_FREE_FILES = 1000
+# Tasks read the clock, and what they sign, build or log is wrong with it. The grid itself does not rely on it.
+MAX_CLOCK_OFFSET_SECONDS = 300.0
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +37,15 @@ class Health:
     """Looks at the node in a thread of its own, because an engine that hangs must not hold up the heartbeat.
 
     ``gather`` finds the facts, and raises ``NodeFault`` when the runtime does not answer; so does the first look, here.
+    ``clock_offset`` tells how many seconds the clock is ahead of the server's, None while nobody knows.
     """
 
-    def __init__(self, gather: Callable[[], Facts], directory: Path) -> None:
+    def __init__(
+        self, gather: Callable[[], Facts], directory: Path, clock_offset: Callable[[], float | None] = lambda: None
+    ) -> None:
         self._gather = gather
         self._directory = directory
+        self._clock_offset = clock_offset
         self._lock = threading.Lock()
         self._problem = self._told_problem = ""
         self._facts = gather()
@@ -50,7 +56,8 @@ class Health:
         self._thread = threading.Thread(target=self._loop, name="health", daemon=True)
 
     def start(self) -> None:
-        """Start to look."""
+        """Start to look, at once: now the server has told the time."""
+        self._wake.set()
         self._thread.start()
 
     def close(self) -> None:
@@ -105,7 +112,7 @@ class Health:
         problem, facts = "", None
         try:
             facts = self._gather()
-            problem = _disk_problem(self._directory)
+            problem = _disk_problem(self._directory) or clock_problem(self._clock_offset())
         except NodeFault as error:
             problem = error.message
         except OSError as error:
@@ -115,6 +122,14 @@ class Health:
                 _log.warning(event("not_ready" if problem else "ready", message=problem))
             self._problem = problem
             self._facts = facts or self._facts
+
+
+def clock_problem(offset_seconds: float | None) -> str:
+    """What is wrong with a clock that is so far ahead of the server's; empty when it is near enough."""
+    if offset_seconds is None or abs(offset_seconds) <= MAX_CLOCK_OFFSET_SECONDS:
+        return ""
+    where = "ahead of" if offset_seconds > 0 else "behind"
+    return f"its clock is {human_seconds(float(round(abs(offset_seconds))))} {where} the server's"
 
 
 def _disk_problem(directory: Path) -> str:

@@ -175,7 +175,7 @@ class Runner:
         too_large = end.exit_code == _FILE_TOO_LARGE and room.limit_bytes is not None
         full = {"storage_full": fill.storage_full or too_large, "files_full": fill.files_full}
         seen.learn(**{**_evidence_of(end), **full})
-        if end.stopped is StopCause.LEASE_LOST:
+        if end.stopped in (StopCause.LEASE_LOST, StopCause.HANDED_BACK):
             return
         running.enter(Phase.COLLECTING, time.monotonic())
         with seen.timed("collect"):
@@ -280,7 +280,7 @@ class Runner:
         running = seen.running
         _log.warning(event("fault", attempt=running.attempt, task=running.order.task, message=str(fault)))
         seen.learn(fault=NodeFaultEvidence(kind=fault.kind, message=fault.message))
-        if running.stop.cause is StopCause.CANCELLED or running.stop.cause is StopCause.LEASE_LOST:
+        if running.stop.cause in (StopCause.CANCELLED, StopCause.LEASE_LOST, StopCause.HANDED_BACK):
             seen.learn(stopped=running.stop.cause, stop_reason=running.stop.reason)
         self._parts.health.look_now()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,8 +41,11 @@ class Server:
     def __init__(self, address: str, token: str, *, timeout_seconds: float = 30.0) -> None:
         self.address = address.rstrip("/")
         self._closed = threading.Event()
+        self.clock_offset_seconds: float | None = None
+        """How far this machine's clock is ahead of the server's, by its latest answer; None while there was none."""
         self._client = httpx.Client(
             base_url=f"{self.address}/api/v1/node",
+            event_hooks={"response": [self._note_date]},
             headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(timeout_seconds, connect=5.0),
             # Servers close idle connections after 5 s as a rule; we do it first.
@@ -51,6 +56,13 @@ class Server:
         """Close the connections; calls under way give up soon."""
         self._closed.set()
         self._client.close()
+
+    def _note_date(self, answer: httpx.Response) -> None:
+        try:
+            date = parsedate_to_datetime(answer.headers.get("Date", ""))
+        except ValueError:  # a proxy that does not tell the time
+            return
+        self.clock_offset_seconds = time.time() - date.timestamp()
 
     def hello(self, hello: Hello) -> Welcome:
         """Join, or join again."""

@@ -55,9 +55,13 @@ def _serve(config: NodeConfig, server: Server) -> int:
     images = Images(source, allowed=config.images, pull=config.pull)
     reach = Reach(source.reachable)
     kind = workspace.probe(config.workspaces)
-    health = Health(lambda: gather(config, runtime, kind, images.references, reach), config.directory)
+    health = Health(
+        lambda: gather(config, runtime, kind, images.references, reach),
+        config.directory,
+        lambda: server.clock_offset_seconds,
+    )
     parts = Parts(runtime=runtime, images=images, cores=Cores(), workspace_kind=kind, health=health)
     agent = Agent(config, server, Runner(config, server, parts), health, lambda reason: worker.leave(NOT_WANTED))
-    worker = Worker(agent, config.shutdown_seconds, runtime.close)
+    worker = Worker(agent, config.patience_seconds, runtime.close)
     welcome = agent.join()
     return worker.serve(welcome, health.facts().capacity.slots)

@@ -119,8 +119,12 @@ class CancelOrder(Record):
 
 
 class HeartbeatReply(Record):
-    """``cancel``: end these and report. ``stale``: end these, report nothing. ``hello``: say hello again."""
+    """``cancel``: end these and report. ``stale``: end these, report nothing. ``hello``: say hello again.
+
+    ``hand_back``: end these and report them as handed back, for they are to be tried elsewhere.
+    """
 
     cancel: tuple[CancelOrder, ...] = ()
+    hand_back: tuple[CancelOrder, ...] = ()
     stale: tuple[str, ...] = ()
     hello: bool = False

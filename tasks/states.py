@@ -48,9 +48,25 @@ class Phase(StrEnum):
 
 
 class StopCause(StrEnum):
-    """Why a node ended a container that would have gone on."""
+    """Why a node ended a container that would have gone on.
+
+    ``handed_back``: the node is being drained or is closing, and the task is to be tried elsewhere.
+    """
 
     TIME_LIMIT = "time_limit"
     CPU_TIME_LIMIT = "cpu_time_limit"
     CANCELLED = "cancelled"
     LEASE_LOST = "lease_lost"
+    HANDED_BACK = "handed_back"
+
+
+class NodeMode(StrEnum):
+    """What the operator lets a node do.
+
+    ``open``: take what fits. ``cordoned``: take nothing new; what runs there goes on. ``draining``: take nothing new,
+    and be empty in the end: what runs there may finish, until a deadline if there is one, and is then tried elsewhere.
+    """
+
+    OPEN = "open"
+    CORDONED = "cordoned"
+    DRAINING = "draining"

@@ -50,6 +50,7 @@ class Verdict(StrEnum):
     ENGINE_RESTARTED = "engine_restarted"
     NODE_DISK = "node_disk"
     NODE_LOST = "node_lost"
+    HANDED_BACK = "handed_back"
     POISON = "poison"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
@@ -77,6 +78,7 @@ CLASS_OF: dict[Verdict, VerdictClass] = {
     Verdict.ENGINE_RESTARTED: VerdictClass.INFRASTRUCTURE,
     Verdict.NODE_DISK: VerdictClass.INFRASTRUCTURE,
     Verdict.NODE_LOST: VerdictClass.INFRASTRUCTURE,
+    Verdict.HANDED_BACK: VerdictClass.INFRASTRUCTURE,
     Verdict.POISON: VerdictClass.INFRASTRUCTURE,
     Verdict.EXPIRED: VerdictClass.CANCELLED,
     Verdict.CANCELLED: VerdictClass.CANCELLED,
@@ -212,6 +214,14 @@ def _lease_lost(case: _Case) -> Judgement | None:
     return other(
         Verdict.NODE_LOST, "the node lost touch with the server and ended the task" + (f": {why}" if why else "")
     )
+
+
+def _handed_back(case: _Case) -> Judgement | None:
+    # Before the faults: what fails on its way out has not failed by itself.
+    if case.evidence.stopped is not StopCause.HANDED_BACK:
+        return None
+    why = one_line(case.evidence.stop_reason)
+    return other(Verdict.HANDED_BACK, "the node gave the task back before it had ended" + (f": {why}" if why else ""))
 
 
 def _fault(case: _Case) -> Judgement | None:
@@ -350,6 +360,7 @@ def _succeeded(case: _Case) -> Judgement:
 _RULES: tuple[Callable[[_Case], Judgement | None], ...] = (
     _cancelled,
     _lease_lost,
+    _handed_back,
     _fault,
     _time_limit,
     _cpu_time_limit,

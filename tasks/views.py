@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 from pydantic import Field
 
 from tasks.model import Record
 from tasks.outcome import OutputFile, PhaseTimes, Usage
-from tasks.states import AttemptState, Phase, TaskState
+from tasks.states import AttemptState, NodeMode, Phase, TaskState
 
 
 class TaskView(Record):
@@ -80,13 +81,21 @@ class EventView(Record):
 
 
 class NodeStatus(Record):
-    """A node as the pages and ``grid nodes`` show it; amounts are used and offered."""
+    """A node as the pages and ``grid nodes`` show it; amounts are used and offered.
+
+    ``mode`` is what the operator lets it do, with who said so, when and why; ``drain_until`` is when a draining one
+    ends what still runs there (None: never).
+    """
 
     name: str
     online: bool
     ready: bool
     not_ready_reason: str = ""
-    drained: bool = False
+    mode: NodeMode = NodeMode.OPEN
+    mode_by: str = ""
+    mode_at: datetime | None = None
+    mode_reason: str = ""
+    drain_until: datetime | None = None
     tags: tuple[str, ...] = ()
     cpus: float
     cpus_used: float
@@ -98,6 +107,56 @@ class NodeStatus(Record):
     version: str = ""
     enforces: tuple[str, ...] = ()
     details: dict[str, str] = {}
+
+    @property
+    def drained(self) -> bool:
+        """Whether a draining node is empty, so that it may be switched off."""
+        return self.mode is NodeMode.DRAINING and not self.running
+
+
+class NewNode(Record):
+    """A node that was added, and its token, which is shown this once."""
+
+    name: str
+    token: str
+
+
+class TokenView(Record):
+    """A token as it is listed; its text is never shown again. ``node`` is set for a node's token."""
+
+    id: int
+    name: str
+    owner: str
+    scopes: tuple[str, ...]
+    node: str = ""
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class Level(StrEnum):
+    """How a thing that was looked at is."""
+
+    PASS = "pass"  # noqa: S105 - not a password
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(Record):
+    """One thing that was looked at: what was found, and what to do about it if it is not right."""
+
+    name: str
+    level: Level
+    detail: str
+    hint: str = ""
+
+
+class DoctorView(Record):
+    """What the server finds when it looks at itself. ``at`` is its clock, ``version`` its own."""
+
+    at: datetime
+    version: str
+    findings: tuple[Finding, ...]
 
 
 class NodeReasons(Record):

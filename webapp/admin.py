@@ -1,4 +1,4 @@
-"""The operator's pages: look at the records, drain nodes, revoke tokens. States are never changed here."""
+"""The operator's pages: look at the records, revoke tokens. States are never changed here."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.db import models
 from django.db.models import QuerySet
-from django.forms import ModelForm
 from django.http import HttpRequest
 
-from grid.core import tokens, wake
+from grid.core import tokens
 from grid.core.models import Attempt, Node, Task, Token
 
 if TYPE_CHECKING:
     AnyAdmin = admin.ModelAdmin[Any]
-    NodesAdmin = admin.ModelAdmin[Node]
 else:  # Django's own class takes no parameters
-    AnyAdmin = NodesAdmin = admin.ModelAdmin
+    AnyAdmin = admin.ModelAdmin
 
 
 class Shown(AnyAdmin):
@@ -63,25 +61,11 @@ class AttemptAdmin(Shown):
 
 
 @admin.register(Node)
-class NodeAdmin(NodesAdmin):
-    """Nodes: a drained one takes nothing new and finishes what it runs."""
+class NodeAdmin(Shown):
+    """Nodes; the page of nodes has the buttons that cordon, drain and resume them."""
 
-    list_display = ("name", "ready", "drained", "last_seen")
-    fields = ("name", "drained", "ready", "not_ready_reason", "last_seen", "facts")
-    readonly_fields = ("name", "ready", "not_ready_reason", "last_seen", "facts")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nodes are made together with their token: manage.py createtoken USER --node NAME."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        """Attempts name the node that they ran on."""
-        return False
-
-    def save_model(self, request: HttpRequest, obj: Node, form: ModelForm[Node], change: bool) -> None:
-        """Only the one field, for heartbeats write the others at the same time; the dispatcher looks at once."""
-        Node.objects.filter(pk=obj.pk).update(drained=obj.drained)
-        wake.dispatcher()
+    list_display = ("name", "ready", "mode", "mode_by", "last_seen")
+    exclude = ("session",)
 
 
 @admin.register(Token)

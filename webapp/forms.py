@@ -33,6 +33,13 @@ class CancelForm(forms.Form):
     )
 
 
+class NodeForm(forms.Form):
+    """Why a node is cordoned, drained or resumed, and when a drain ends what still runs there."""
+
+    reason = forms.CharField(required=False, max_length=500, widget=forms.TextInput(attrs={"placeholder": "why"}))
+    minutes = forms.FloatField(required=False, min_value=0, max_value=525_600)
+
+
 class SeveralFiles(forms.ClearableFileInput):
     """An input that takes many files."""
 

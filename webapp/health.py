@@ -53,7 +53,7 @@ def look(now: datetime) -> Health:
             database=True,
             dispatcher=dispatcher,
             nodes_online=online,
-            nodes_known=Node.objects.count(),
+            nodes_known=Node.objects.filter(removed_at=None).count(),
             node_last_seen=seen.first(),
             problem="" if dispatcher else "no dispatcher acts; start one: manage.py rundispatcher",
         )

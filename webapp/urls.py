@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tasks/<str:task_id>/cancel/", task.cancel, name="task-cancel"),
     path("submit/", submit.submit_page, name="submit"),
     path("nodes/", nodes.node_list, name="nodes"),
+    path("nodes/<str:name>/<str:verb>/", nodes.change, name="node-change"),
     path("login/", people.ThrottledLogin.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("api/", api.urls),

@@ -32,7 +32,7 @@ def lost(attempt: Attempt, why: str, now: datetime, verdict: Verdict = Verdict.N
         return judged(attempt, other(verdict, why), {}, now)
 
 
-def returned(attempt: Attempt, why: str, now: datetime) -> bool:
+def returned(attempt: Attempt, why: str, now: datetime, verdict: Verdict = Verdict.NODE_LOST) -> bool:
     """Take back an attempt that its node never took up: the task queues again, and this counts for nothing."""
     if attempt.task.cancel_requested_at is not None:
         return lost(attempt, why, now)
@@ -41,7 +41,7 @@ def returned(attempt: Attempt, why: str, now: datetime) -> bool:
         # Naming the state takes the row's lock: a node that takes it up at this moment is either first or stale.
         if not Attempt.objects.filter(id=attempt.id, state=AttemptState.ASSIGNED).update(session="-"):
             return False
-        return records.end(attempt, Ending(other(Verdict.NODE_LOST, why), again), now)
+        return records.end(attempt, Ending(other(verdict, why), again), now)
 
 
 def _ending(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], now: datetime) -> Ending:
@@ -49,6 +49,9 @@ def _ending(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], no
     if task.cancel_requested_at is not None and judgement.verdict_class is VerdictClass.INFRASTRUCTURE:
         # Nobody wants it any more: whatever befell it, it is not tried again.
         return Ending(judgement, None, records.cancel_judgement(task), facts)
+    if judgement.verdict is Verdict.HANDED_BACK:
+        # The operator's doing, and nobody's fault: it counts for nothing, and the task need not avoid the node.
+        return Ending(judgement, Again(now, tuple(task.avoid), judgement.reason), None, facts)
     ended = EndedAttempt(judgement.verdict, judgement.verdict_class, attempt.node.name)
     policy = RetryPolicy(node_lost_attempts=conf().max_lost_attempts)
     rule = parse_spec(task.spec, default_name=task.name).retry
@@ -65,10 +68,11 @@ def _ending(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], no
 
 
 def _earlier(attempt: Attempt) -> list[EndedAttempt]:
-    """The attempts before this one that a node had taken up."""
+    """The attempts before this one that a node had taken up, and did not hand back: those that count."""
     if attempt.number == 1:
         return []
     before = Attempt.objects.filter(task_id=attempt.task_id, number__lt=attempt.number, started_at__isnull=False)
+    before = before.exclude(verdict=Verdict.HANDED_BACK)
     return [
         EndedAttempt(Verdict(verdict), VerdictClass(kind), node)
         for verdict, kind, node in before.order_by("number").values_list("verdict", "verdict_class", "node__name")

@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import BinaryIO
 
-from django.db import transaction
-from django.db.models import Q
-
 from grid.core import blobs, logs, offers, records, secretbox, snapshot, wake
 from grid.core.conf import conf
 from grid.core.ending import lost
@@ -30,11 +27,12 @@ from tasks.order import (
 )
 from tasks.placement import Lease
 from tasks.spec import parse_spec
-from tasks.states import AttemptState, Phase
+from tasks.states import AttemptState, NodeMode, Phase
 from tasks.views import NodeStatus
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_BYTES = 512 * 1024
+_NEVER_JOINED = {"capacity": {"cpus": 0, "memory": 0, "slots": 0}}
 
 
 def hello(node: Node, said: Hello, now: datetime) -> Welcome:
@@ -109,6 +107,7 @@ def _renew(node: Node, beat: Heartbeat, until: datetime, now: datetime) -> Heart
     for attempt_id, attempt in alive.items():
         _note_phase(attempt, pulses[attempt_id], now)
     return HeartbeatReply(
+        hand_back=_to_hand_back(node, alive, now),
         cancel=tuple(
             CancelOrder(attempt=one.id, reason=records.cancel_judgement(one.task).reason)
             for one in alive.values()
@@ -116,6 +115,14 @@ def _renew(node: Node, beat: Heartbeat, until: datetime, now: datetime) -> Heart
         ),
         stale=tuple(one for one in pulses if one not in alive),
     )
+
+
+def _to_hand_back(node: Node, alive: Iterable[str], now: datetime) -> tuple[CancelOrder, ...]:
+    """What a draining node is to end, once its time is over."""
+    if node.mode != NodeMode.DRAINING or node.drain_until is None or node.drain_until > now:
+        return ()
+    reason = snapshot.mode_words(node)
+    return tuple(CancelOrder(attempt=attempt, reason=reason) for attempt in alive)
 
 
 def _note_phase(attempt: Attempt, pulse: AttemptPulse, now: datetime) -> None:
@@ -229,22 +236,25 @@ def append_log(node: Node, attempt_id: str, token: str, stream: str, offset: int
 
 
 def status(now: datetime) -> list[NodeStatus]:
-    """All nodes with what they offer and what is in use, by name."""
+    """All nodes with what they offer and what is in use, by name; those that have not joined yet offer nothing."""
     views = {view.name: view for view in snapshot.nodes(now, conf().run_grace_seconds)}
-    with transaction.atomic():
-        rows = list(Node.objects.filter(~Q(facts={})).order_by("name"))
-    return [_status(node, now, views[node.name].leases) for node in rows if node.name in views]
+    rows = Node.objects.filter(removed_at=None).order_by("name")
+    return [_status(node, now, views[node.name].leases if node.name in views else ()) for node in rows]
 
 
 def _status(node: Node, now: datetime, leases: tuple[Lease, ...]) -> NodeStatus:
-    facts = Facts.model_validate(node.facts)
+    facts = Facts.model_validate(node.facts or _NEVER_JOINED)
     reason = snapshot.not_ready_reason(node, now)
     return NodeStatus(
         name=node.name,
         online=snapshot.online(node, now),
         ready=not reason,
         not_ready_reason=reason,
-        drained=node.drained,
+        mode=NodeMode(node.mode),
+        mode_by=node.mode_by,
+        mode_at=node.mode_at,
+        mode_reason=node.mode_reason,
+        drain_until=node.drain_until,
         tags=facts.tags,
         cpus=facts.capacity.cpus,
         cpus_used=round(sum(lease.amounts.cpus for lease in leases), 3),

@@ -73,7 +73,7 @@ def forget() -> None:
 
 
 def _look() -> Offers | None:
-    rows = [node for node in Node.objects.order_by("name") if node.facts]
+    rows = [node for node in Node.objects.filter(removed_at=None).order_by("name") if node.facts]
     if not rows:
         return None
     facts = [Facts.model_validate(node.facts) for node in rows]

@@ -93,14 +93,18 @@ class Publisher:
         self._note_up()
         return True
 
+    def close(self) -> None:
+        """Close the connection; a later call makes a new one."""
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
+
     def _note_down(self, error: Exception) -> None:
         if not self.down:
             logger.warning("the broker does not answer: %s", error, extra={"action": "broker_down"})
         self.down = str(error) or type(error).__name__
         # A connection to a broker that went away may look alive; a new one tells the truth.
-        if self._connection is not None:
-            self._connection.release()
-            self._connection = None
+        self.close()
 
     def _note_up(self) -> None:
         if self.down:

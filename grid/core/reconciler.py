@@ -14,7 +14,7 @@ from grid.core.conf import GridSettings
 from grid.core.dispatcher import Dispatcher
 from grid.core.models import Attempt, Task
 from grid.core.publisher import Publisher
-from tasks.states import ACTIVE_STATES, AttemptState
+from tasks.states import ACTIVE_STATES, AttemptState, NodeMode, Phase
 from tasks.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Reconciler:
             self._not_taken_up,
             self._silent,
             self._too_long_in_a_phase,
+            self._not_handed_back,
         )
         for step in steps:
             step(now)
@@ -54,6 +55,9 @@ class Reconciler:
         for attempt in waiting.order_by("assigned_at")[:BATCH]:
             if not snapshot.online(attempt.node, now):
                 ending.returned(attempt, f"node {attempt.node.name} went away before it took the task up", now)
+            elif reason := snapshot.not_ready_reason(attempt.node, now):
+                why = f"node {attempt.node.name} takes nothing new: {reason}"
+                ending.returned(attempt, why, now, Verdict.HANDED_BACK)
             elif attempt.sent_at is None or self._publisher.down:
                 # The broker is at fault, not the node: the attempt waits for it.
                 again.append(attempt)
@@ -72,6 +76,19 @@ class Reconciler:
             why = f"node {attempt.node.name} was not heard of for {seconds:g} s while the task was on it"
             if ending.lost(attempt, why, now):
                 logger.warning(why, extra={"action": "node_lost", "attempt": attempt.id, "task": attempt.task_id})
+
+    def _not_handed_back(self, now: datetime) -> None:
+        """Draining nodes were told to hand back what they run: give up on those that do not react."""
+        told = now - timedelta(seconds=self._settings.cancel_grace_seconds + self._settings.heartbeat)
+        late = Attempt.objects.filter(
+            state=AttemptState.RUNNING,
+            phase__in=(Phase.STAGING, Phase.EXECUTING),
+            node__mode=NodeMode.DRAINING,
+            node__drain_until__lte=told,
+        )
+        for attempt in late.select_related("node", "task")[:BATCH]:
+            why = f"node {attempt.node.name} is being drained and did not hand the task back"
+            ending.lost(attempt, why, now, Verdict.RUNTIME_ERROR)
 
     def _too_long_in_a_phase(self, now: datetime) -> None:
         late = Attempt.objects.filter(state=AttemptState.RUNNING, phase_deadline__lte=now).select_related(

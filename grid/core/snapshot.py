@@ -13,7 +13,7 @@ from grid.core.models import Attempt, Demand, Node, Task
 from tasks.order import Facts
 from tasks.placement import Amounts, Backlog, Lease, NodeView, QueuedTask
 from tasks.placement import Demand as PlacementDemand
-from tasks.states import AttemptState, TaskState
+from tasks.states import AttemptState, NodeMode, TaskState
 
 
 def nodes(now: datetime, margin_seconds: float) -> tuple[NodeView, ...]:
@@ -84,9 +84,16 @@ def not_ready_reason(node: Node, now: datetime) -> str:
     """Why the node takes nothing now; empty when it does."""
     if not online(node, now):
         return f"not heard of since {node.last_seen:%H:%M:%S} UTC" if node.last_seen else "it has never joined"
-    if node.drained:
-        return "it is drained"
+    if node.mode != NodeMode.OPEN:
+        return mode_words(node)
     return "" if node.ready else node.not_ready_reason or "it is not ready"
+
+
+def mode_words(node: Node) -> str:
+    """What the operator has decided for the node, in words: "it is cordoned by root: new disk"."""
+    words = {NodeMode.OPEN: "it is open", NodeMode.CORDONED: "it is cordoned", NodeMode.DRAINING: "it is being drained"}
+    by = f" by {node.mode_by}" if node.mode_by else ""
+    return words[NodeMode(node.mode)] + by + (f": {node.mode_reason}" if node.mode_reason else "")
 
 
 def backlogs(heads: int) -> tuple[Backlog, ...]:

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from django.contrib.auth.models import User
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from grid.core.models import Node, Token
-from tasks.errors import NotAllowed
+from tasks.errors import NotAllowed, NotFound
 
 USED_SECONDS = 300.0
 REMEMBER_SECONDS = 2.0
@@ -94,6 +94,19 @@ def _remembered(digest: str, now: datetime) -> Token | None:
         else:
             _known.pop(digest, None)
     return token
+
+
+def visible(user: User) -> QuerySet[Token]:
+    """The tokens that ``user`` may see and revoke, oldest first: staff all, others their own."""
+    mine = Token.objects.all() if user.is_staff else Token.objects.filter(owner=user)
+    return mine.select_related("owner", "node").order_by("id")
+
+
+def revoke(user: User, token_id: int) -> None:
+    """Make a token worthless; raises NotFound also when it is somebody else's."""
+    if not visible(user).filter(pk=token_id).delete()[0]:
+        raise NotFound(f"there is no token {token_id}, or it is not yours")
+    forget()
 
 
 def forget() -> None:

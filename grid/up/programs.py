@@ -146,7 +146,8 @@ def node(plan: Plan, slots: int | None, ready: Callable[[], bool]) -> Program:
         "--dir",
         str(plan.directory / "node"),
         # Whoever ends the whole grid wants no container of it to go on.
-        "--end-running",
+        "--on-stop",
+        "return",
     ]
     if slots is not None:
         command += ["--slots", str(slots)]

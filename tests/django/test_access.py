@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from grid.core import intake, logs, outcomes, secretbox
+from grid.core import intake, logs, outcomes, secretbox, tokens
 from grid.core.models import Secret
 from grid.core.tokens import Scope
 from tests.django import builders as given
@@ -45,6 +45,13 @@ API = {
     "PUT /api/v1/blobs/{sha256}": (401, 201, 201, 403, 201),
     "GET /api/v1/nodes": (401, 200, 200, 403, 200),
     "GET /api/v1/nodes/{name}": (401, 200, 200, 403, 200),
+    "POST /api/v1/nodes": (401, 403, 403, 403, 201),
+    "POST /api/v1/nodes/{name}/cordon": (401, 403, 403, 403, 200),
+    "POST /api/v1/nodes/{name}/drain": (401, 403, 403, 403, 200),
+    "POST /api/v1/nodes/{name}/resume": (401, 403, 403, 403, 200),
+    "GET /api/v1/tokens": (401, 200, 200, 403, 200),
+    "DELETE /api/v1/tokens/{token_id}": (401, 204, 404, 403, 204),
+    "GET /api/v1/doctor": (401, 403, 403, 403, 200),
     "GET /api/v1/secrets": (401, 200, 200, 403, 200),
     "DELETE /api/v1/secrets/{name}": (401, 204, 404, 403, 404),
     "PUT /api/v1/secrets/{name}": (401, 200, 200, 403, 200),
@@ -60,6 +67,8 @@ API = {
     "PUT /api/v1/node/attempts/{attempt_id}/blobs/{sha256}": (401, 403, 403, 409, 403),
     "POST /api/v1/node/attempts/{attempt_id}/logs/{stream}": (401, 403, 403, 409, 403),
     "POST /api/v1/node/attempts/{attempt_id}/outcome": (401, 403, 403, 409, 403),
+    # At the end, for this takes the token of the node away.
+    "DELETE /api/v1/nodes/{name}": (401, 403, 403, 403, 204),
 }
 # Pages know people by their session; the token of a node is nobody there (302: to the log-in).
 PAGES = {
@@ -68,6 +77,7 @@ PAGES = {
     "tasks/<str:task_id>/cancel/": (302, 405, 405, 302, 405),
     "submit/": (302, 200, 200, 302, 200),
     "nodes/": (302, 200, 200, 302, 200),
+    "nodes/<str:name>/<str:verb>/": (302, 405, 405, 302, 405),
     "login/": (200, 302, 302, 200, 302),
     "logout/": (405, 405, 405, 405, 405),
     "health": (503, 503, 503, 503, 503),
@@ -82,6 +92,10 @@ BODIES = {
     "POST /api/v1/tasks/{task_id}/cancel": {"reason": "no"},
     "POST /api/v1/blobs/missing": {"sha256": []},
     "PUT /api/v1/secrets/{name}": {"value": "v"},
+    "POST /api/v1/nodes": {"name": "beta"},
+    "POST /api/v1/nodes/{name}/cordon": {"reason": "new disk"},
+    "POST /api/v1/nodes/{name}/drain": {"deadline_seconds": 0},
+    "POST /api/v1/nodes/{name}/resume": {},
     "POST /api/v1/node/attempts/{attempt_id}/order": {"session": "s", "nonce": "n"},
     "POST /api/v1/node/attempts/{attempt_id}/phase": {"token": "t", "phase": "executing"},
 }
@@ -108,7 +122,14 @@ def world() -> World:
     outcomes.accept(attempt.node, outcome, now)
     Secret.objects.create(owner=ada, name="KEY", value=secretbox.seal("v"), changed_at=now)
     node = doors.api_of_node(attempt.node, root)
-    names = {"task_id": task.id, "path": "stdout.txt", "stream": "stdout", "sha256": stored.sha256}
+    spare, _ = tokens.create(owner=ada, name="spare", scopes=[Scope.READ], now=now)
+    names = {
+        "token_id": str(spare.pk),
+        "task_id": task.id,
+        "path": "stdout.txt",
+        "stream": "stdout",
+        "sha256": stored.sha256,
+    }
     return World(
         api={
             "anonymous": Client(),
@@ -158,7 +179,10 @@ def test_every_operation_of_the_api_opens_to_those_and_only_those_it_should(worl
 @pytest.mark.parametrize("caller", CALLERS)
 def test_every_page_opens_to_those_and_only_those_it_should(world: World, caller: str) -> None:
     place = CALLERS.index(caller)
-    paths = {route: "/" + route.replace("<str:task_id>", world.names["task_id"]) for route in PAGES}
+    words = {"<str:task_id>": world.names["task_id"], "<str:name>/<str:verb>": "alpha/drain"}
+    paths = {route: "/" + route for route in PAGES}
+    for part, word in words.items():
+        paths = {route: path.replace(part, word) for route, path in paths.items()}
     found = {route: world.pages[caller].get(path).status_code for route, path in paths.items()}
     assert found == {route: statuses[place] for route, statuses in PAGES.items()}
 

@@ -34,13 +34,10 @@ def test_records_are_shown_and_cannot_be_changed(operator: Client) -> None:
     assert operator.get("/admin/core/task/?q=0").status_code == 200
 
 
-def test_a_node_is_drained_by_a_tick(operator: Client) -> None:
+def test_nodes_are_shown_and_changed_on_their_own_page(operator: Client) -> None:
     node = given.a_node(timezone.now())
-    assert operator.post(f"/admin/core/node/{node.pk}/change/", {"drained": "on"}).status_code == 302
-    node.refresh_from_db()
-    assert node.drained
-    assert node.ready
-    assert "it is drained" in operator.get("/nodes/").content.decode()
+    assert operator.get("/admin/core/node/").status_code == 200
+    assert operator.post(f"/admin/core/node/{node.pk}/change/", {"mode": "draining"}).status_code == 403
 
 
 def test_a_revoked_token_opens_nothing_from_then_on(operator: Client) -> None:

@@ -197,6 +197,42 @@ def test_a_stop_lets_short_tasks_end(grid: Grid) -> None:
     assert grid.api.outcomes[A1].evidence.exit_code == 0
 
 
+def test_a_stop_is_said_at_once_and_a_drain_waits_for_what_runs(grid: Grid) -> None:
+    grid.api.heartbeat_seconds = 10.0
+    node = grid.serve("--on-stop", "drain")
+    grid.give(A1, *WAITS)
+    eventually(lambda: grid.says(A1, b"ready"))
+    node.send_signal(signal.SIGTERM)
+    eventually(lambda: not grid.api.beats[-1].ready, seconds=3)
+    assert grid.api.beats[-1].not_ready_reason == "it is shutting down"
+    assert node.poll() is None
+    grid.let_go(A1)
+    assert node.wait(15) == 0
+    assert grid.api.outcomes[A1].evidence.exit_code == 0
+
+
+@pytest.mark.parametrize("options", [("return",), ("drain", "--shutdown-seconds", "0.3")], ids=["return", "drain"])
+def test_a_stop_hands_back_what_it_ends(grid: Grid, options: tuple[str, ...]) -> None:
+    node = grid.serve("--on-stop", *options)
+    grid.give(A1, *WAITS)
+    eventually(lambda: grid.says(A1, b"ready"))
+    node.send_signal(signal.SIGTERM)
+    assert node.wait(15) == 0
+    evidence = grid.api.outcomes[A1].evidence
+    assert (evidence.stopped, evidence.stop_reason) == (StopCause.HANDED_BACK, "it is shutting down")
+    assert grid.left_behind() == []
+
+
+def test_a_task_that_the_server_wants_back_is_ended_and_handed_back(grid: Grid) -> None:
+    grid.serve()
+    grid.give(A1, *WAITS)
+    eventually(lambda: grid.says(A1, b"ready"))
+    grid.api.hand_back[A1] = "it is being drained by ann"
+    eventually(lambda: A1 in grid.api.outcomes)
+    evidence = grid.api.outcomes[A1].evidence
+    assert (evidence.stopped, evidence.stop_reason) == (StopCause.HANDED_BACK, "it is being drained by ann")
+
+
 def test_a_stop_does_not_wait_for_a_broker_that_is_gone(grid: Grid) -> None:
     node = grid.serve()
     grid.broker.kill()

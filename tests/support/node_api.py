@@ -73,6 +73,7 @@ class NodeApi:
     beats: list[Heartbeat] = field(default_factory=list)
     hellos: list[Hello] = field(default_factory=list)
     cancels: dict[str, str] = field(default_factory=dict)
+    hand_back: dict[str, str] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)
     away: bool = False
     # Requests whose path contains the text are cut off after they were carried out: the answer is lost.
@@ -143,7 +144,8 @@ class NodeApi:
             return _problem(409, "another session has this name")
         held = {pulse.attempt for pulse in beat.attempts}
         reply = HeartbeatReply(
-            cancel=tuple(CancelOrder(attempt=one, reason=why) for one, why in self.cancels.items() if one in held),
+            cancel=_orders(self.cancels, held),
+            hand_back=_orders(self.hand_back, held),
             stale=tuple(sorted(held & (self.stale | set(self.outcomes)))),
         )
         return 200, reply.model_dump_json().encode()
@@ -185,6 +187,10 @@ class NodeApi:
     def file(self, attempt: str, path: str) -> bytes:
         """The content of a file of an accepted outcome. Raises KeyError when there is none of that name."""
         return self.blobs[{one.path: one.sha256 for one in self.outcomes[attempt].files}[path]]
+
+
+def _orders(wanted: dict[str, str], held: set[str]) -> tuple[CancelOrder, ...]:
+    return tuple(CancelOrder(attempt=one, reason=why) for one, why in wanted.items() if one in held)
 
 
 def _problem(status: int, detail: str, **more: Any) -> tuple[int, bytes]:

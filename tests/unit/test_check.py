@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from nodes import check
-from nodes.check import Check, Level, as_json, worst
+from nodes.check import Check, as_json, worst
 from observer.cgroups import Layout
+from tasks.views import Level
 
 GOOD_VERSION = {"Version": "20.10.24+dfsg1", "ApiVersion": "1.41"}
 GOOD_INFO: dict[str, Any] = {

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from django.db import models
 
+from tasks.states import NodeMode
+
+_MODES = [(mode.value, mode.value) for mode in NodeMode]
+
 
 class Node(models.Model):
-    """A machine that may run attempts; ``session`` is new at each start of its agent, ``facts`` is what it has."""
+    """A machine that may run attempts; ``session`` is new at each start of its agent, ``facts`` is what it has.
+
+    ``mode`` is the operator's word, with who said it, when and why. A node that was removed keeps its row, for the
+    attempts on record name it; it has no token, and nobody sees it.
+    """
 
     name = models.CharField(max_length=100, unique=True)
     session = models.CharField(max_length=64, default="")
@@ -14,10 +22,15 @@ class Node(models.Model):
     facts = models.JSONField(default=dict)
     ready = models.BooleanField(default=False)
     not_ready_reason = models.CharField(max_length=500, default="")
-    drained = models.BooleanField(default=False)
+    mode = models.CharField(max_length=10, choices=_MODES, default=NodeMode.OPEN)
+    mode_by = models.CharField(max_length=150, default="")
+    mode_at = models.DateTimeField(null=True)
+    mode_reason = models.CharField(max_length=500, default="")
+    drain_until = models.DateTimeField(null=True)
     last_seen = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
+    removed_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return self.name

@@ -9,8 +9,9 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from grid.core.models import Node
+from grid.core.fleet import enlist
 from grid.core.tokens import Scope, create
+from tasks.errors import SpecError
 
 
 class Command(BaseCommand):
@@ -37,7 +38,10 @@ class Command(BaseCommand):
         node = None
         scopes = [Scope(scope) for scope in options["scope"] or ("read", "submit")]
         if options["node"]:
-            node, _ = Node.objects.get_or_create(name=options["node"], defaults={"created_at": now})
+            try:
+                node = enlist(options["node"], now)
+            except SpecError as error:
+                raise CommandError(str(error)) from None
             scopes = [Scope.NODE]
         expires_at = now + timedelta(days=options["days"]) if options["days"] else None
         _, clear = create(owner=user, name=options["name"], scopes=scopes, now=now, node=node, expires_at=expires_at)

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
+from grid.core.fleet import enlist
 from grid.core.models import Node, Token
 from grid.core.tokens import Scope, create
 
@@ -55,7 +56,7 @@ def _operator(name: str) -> tuple[User, str | None]:
 
 
 def _node_token(user: User, name: str, now: datetime) -> str:
-    node, _ = Node.objects.get_or_create(name=name, defaults={"created_at": now})
+    node = enlist(name, now)
     return _replace(user, f"node {name}", (Scope.NODE,), now, node)
 
 

@@ -1,0 +1,53 @@
+"""For operators: tokens that can be revoked, and the server's look at itself."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from django.utils import timezone
+from ninja import Router
+from pydantic import TypeAdapter
+
+from grid.core import doctor, tokens
+from grid.core.models import Token
+from grid.core.tokens import Scope
+from tasks.views import DoctorView, TokenView
+from webapp.api.about import server_version
+from webapp.api.answers import answer, answer_list
+from webapp.auth import Allow, Request
+
+router = Router(tags=["operating"])
+
+_TOKENS = TypeAdapter(list[TokenView])
+
+
+@router.get("/tokens", auth=Allow(Scope.READ), response=list[TokenView])
+def listed(request: Request) -> HttpResponse:
+    """Your tokens, or everybody's for staff; their texts are kept nowhere."""
+    return answer_list(_TOKENS, [_view(token) for token in tokens.visible(request.auth.user)])
+
+
+@router.delete("/tokens/{token_id}", auth=Allow(Scope.SUBMIT), response={204: None})
+def revoke(request: Request, token_id: int) -> HttpResponse:
+    """Make a token worthless, at once here and within seconds on other servers."""
+    tokens.revoke(request.auth.user, token_id)
+    return HttpResponse(status=204)
+
+
+@router.get("/doctor", auth=Allow(Scope.ADMIN), response=DoctorView)
+def examine(request: Request) -> HttpResponse:
+    """Database, dispatcher, deadlines, nodes, broker, disk: what is wrong, and what to do about it."""
+    now = timezone.now()
+    return answer(DoctorView(at=now, version=server_version(), findings=doctor.examine(now)))
+
+
+def _view(token: Token) -> TokenView:
+    return TokenView(
+        id=token.pk,
+        name=token.name,
+        owner=token.owner.username,
+        scopes=tuple(token.scopes),
+        node=token.node.name if token.node else "",
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        last_used_at=token.last_used_at,
+    )
