@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # The heads of a demand that are loaded at first, and at most: a round needs no more than the nodes have free slots.
 LEAST_HEADS = 32
 MOST_HEADS = 1000
-LOCK_SECONDS = 10.0
+LOCK_SECONDS = 5.0
 
 
 class Dispatcher:
