@@ -56,7 +56,7 @@ def test_a_node_killed_in_the_middle_runs_nothing_twice(grid: RunningGrid, tmp_p
     folders = [*[grid.task_folder("true")] * 19, grid.task_folder("sleep", "2")]
     with Starts(tmp_path) as starts:
         tasks = [grid.client.get(one) for one in submitted(grid, *folders)]
-        eventually(lambda: len(sleeping(victim)) >= 2, 60)
+        eventually(lambda: sleeping(victim), 90)
         victim.kill()
         left = sleeping(victim)
         victim.start()
