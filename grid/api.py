@@ -16,7 +16,18 @@ from grid import config
 from grid.transport import PATIENCE_SECONDS, Answer, Ask, Body, Transport
 from tasks.errors import GridError
 from tasks.result import Result as ResultRecord
-from tasks.views import AttemptView, EventView, ExplainView, NodeStatus, SubmitBody, TaskPage, TaskView
+from tasks.views import (
+    AttemptView,
+    DoctorView,
+    EventView,
+    ExplainView,
+    NewNode,
+    NodeStatus,
+    SubmitBody,
+    TaskPage,
+    TaskView,
+    TokenView,
+)
 
 # A server takes its time to answer a long poll; this is how much longer than asked we listen.
 SLACK_SECONDS = 15.0
@@ -29,6 +40,9 @@ _NODES = TypeAdapter(tuple[NodeStatus, ...])
 _PAGE = TypeAdapter(TaskPage)
 _TASK = TypeAdapter(TaskView)
 _NODE = TypeAdapter(NodeStatus)
+_NEW_NODE = TypeAdapter(NewNode)
+_TOKENS = TypeAdapter(tuple[TokenView, ...])
+_DOCTOR = TypeAdapter(DoctorView)
 _RESULT = TypeAdapter(ResultRecord)
 _EXPLAIN = TypeAdapter(ExplainView)
 _MISSING = TypeAdapter(dict[str, list[str]])
@@ -184,6 +198,39 @@ class Api:
     def node(self, name: str) -> NodeStatus:
         """The node of this name."""
         return self._get(_NODE, Ask("GET", _path("nodes", name)))
+
+    def add_node(self, name: str, *, renew: bool = False) -> NewNode:
+        """Make a node and its token; ``renew`` gives one that is there a new token. For operators."""
+        return self._get(_NEW_NODE, _json_ask("POST", "/nodes", {"name": name, "renew": renew}))
+
+    def remove_node(self, name: str) -> None:
+        """Take an empty node and its tokens out of the grid; Conflict while something is on it. For operators."""
+        self._transport.send(Ask("DELETE", _path("nodes", name)))
+
+    def cordon(self, name: str, reason: str = "") -> NodeStatus:
+        """Give the node nothing new; what runs there goes on. For operators, as the next two."""
+        return self._get(_NODE, _json_ask("POST", _path("nodes", name, "cordon"), {"reason": reason}))
+
+    def drain(self, name: str, reason: str = "", deadline_seconds: float | None = None) -> NodeStatus:
+        """Empty the node: what runs there may finish, until the deadline if there is one (0 is at once)."""
+        wish = {"reason": reason, "deadline_seconds": deadline_seconds}
+        return self._get(_NODE, _json_ask("POST", _path("nodes", name, "drain"), wish))
+
+    def resume(self, name: str, reason: str = "") -> NodeStatus:
+        """Let the node take work again."""
+        return self._get(_NODE, _json_ask("POST", _path("nodes", name, "resume"), {"reason": reason}))
+
+    def tokens(self) -> tuple[TokenView, ...]:
+        """The caller's tokens, or everybody's for operators."""
+        return self._get(_TOKENS, Ask("GET", "/tokens"))
+
+    def revoke_token(self, token_id: int) -> None:
+        """Make a token worthless; NotFound when there is none of this number."""
+        self._transport.send(Ask("DELETE", _path("tokens", str(token_id))))
+
+    def doctor(self) -> DoctorView:
+        """What the server finds when it looks at itself. For operators."""
+        return self._get(_DOCTOR, Ask("GET", "/doctor"))
 
     def whoami(self, patience_seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """``{"user", "scopes", "server_version"}`` of the caller."""

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from grid.cli import printing, server, starting, tasks
+from grid.cli import fleet, printing, server, starting, tasks
+from grid.cli.doctor import doctor
 
 app = typer.Typer(
     name="grid",
@@ -20,7 +21,8 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stderr.isatty() else None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-node_app = typer.Typer(help="Run tasks on this machine.", no_args_is_help=True)
+node_app = typer.Typer(help="Run tasks on this machine; add, remove, cordon and drain nodes.", no_args_is_help=True)
+token_app = typer.Typer(help="Tokens: who has one, and how to make it worthless.", no_args_is_help=True)
 secret_app = typer.Typer(help="Your stored secrets, which tasks name in their description.", no_args_is_help=True)
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -38,9 +40,18 @@ _TASKS: dict[str, Callable[..., None]] = {
 _GRID: dict[str, Callable[..., None]] = {
     "nodes": server.nodes,
     "schema": server.schema,
+    "doctor": doctor,
     "up": starting.up,
 }
 _NODE: dict[str, Callable[..., None]] = {"start": server.node_start, "check": server.node_check}
+_NODES: dict[str, Callable[..., None]] = {
+    "add": fleet.add,
+    "remove": fleet.remove,
+    "cordon": fleet.cordon,
+    "drain": fleet.drain,
+    "resume": fleet.resume,
+}
+_TOKEN: dict[str, Callable[..., None]] = {"list": fleet.token_list, "revoke": fleet.token_revoke}
 _SECRET: dict[str, Callable[..., None]] = {
     "set": server.secret_set,
     "list": server.secret_list,
@@ -53,9 +64,14 @@ for _name, _command in _GRID.items():
     app.command(_name, rich_help_panel="The grid")(_command)
 for _name, _command in _NODE.items():
     node_app.command(_name, context_settings=_PASS_ON, add_help_option=False)(_command)
+for _name, _command in _NODES.items():
+    node_app.command(_name)(_command)
+for _name, _command in _TOKEN.items():
+    token_app.command(_name)(_command)
 for _name, _command in _SECRET.items():
     secret_app.command(_name)(_command)
 app.add_typer(node_app, name="node", rich_help_panel="The grid")
+app.add_typer(token_app, name="token", rich_help_panel="The grid")
 app.add_typer(secret_app, name="secret", rich_help_panel="The grid")
 
 

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from grid import config
-from grid.cli import common, printing
+from grid.cli import common, fleet, printing
 from grid.client import Client
 from tasks.spec import json_schema
-from tasks.views import NodeStatus
 
 SecretName = Annotated[str, typer.Argument(metavar="NAME", autocompletion=common.complete_secrets)]
 
@@ -36,7 +34,7 @@ def nodes(
     rows = [
         (
             one.name,
-            _state(one),
+            fleet.state_text(one),
             f"{one.running}/{one.slots}",
             f"{one.cpus_used:g}/{one.cpus:g}",
             f"{printing.size(one.memory_used)}/{printing.size(one.memory)}",
@@ -46,16 +44,6 @@ def nodes(
         for one in found
     ]
     printing.table(("node", "state", "running", "cpus", "memory", "seen", "tags"), rows)
-
-
-def _state(node: NodeStatus) -> Text:
-    if not node.online:
-        return Text("offline", style="red")
-    if node.drained:
-        return Text("drained", style="yellow")
-    if not node.ready:
-        return Text(f"not ready: {node.not_ready_reason}", style="yellow")
-    return Text("ready", style="green")
 
 
 def schema(as_json: common.AsJson = True) -> None:

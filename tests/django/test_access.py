@@ -122,14 +122,7 @@ def world() -> World:
     outcomes.accept(attempt.node, outcome, now)
     Secret.objects.create(owner=ada, name="KEY", value=secretbox.seal("v"), changed_at=now)
     node = doors.api_of_node(attempt.node, root)
-    spare, _ = tokens.create(owner=ada, name="spare", scopes=[Scope.READ], now=now)
-    names = {
-        "token_id": str(spare.pk),
-        "task_id": task.id,
-        "path": "stdout.txt",
-        "stream": "stdout",
-        "sha256": stored.sha256,
-    }
+    names = {"task_id": task.id, "path": "stdout.txt", "stream": "stdout", "sha256": stored.sha256}
     return World(
         api={
             "anonymous": Client(),
@@ -145,7 +138,7 @@ def world() -> World:
             "node": node,
             "admin": doors.browser_of(root),
         },
-        names={**names, "attempt_id": attempt.id},
+        names={**names, "attempt_id": attempt.id, "token_id": _a_spare_token(ada)},
         bodies={
             "POST /api/v1/node/hello": {"session": "s2", "facts": given.facts().model_dump(mode="json")},
             "POST /api/v1/node/heartbeat": {"session": attempt.node.session},
@@ -153,6 +146,10 @@ def world() -> World:
             **BODIES,
         },
     )
+
+
+def _a_spare_token(owner: User) -> str:
+    return str(tokens.create(owner=owner, name="spare", scopes=[Scope.READ], now=timezone.now())[0].pk)
 
 
 def ask(client: Client, entry: str, world: World) -> int:

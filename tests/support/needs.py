@@ -32,6 +32,7 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: shutil.which("docker-registry") is not None,
         "no registry of images; install docker-registry",
     ),
+    "systemd": (lambda: shutil.which("systemd-analyze") is not None, "no systemd-analyze; install systemd"),
     "root": (lambda: os.geteuid() == 0, "only root may do this"),
 }
 

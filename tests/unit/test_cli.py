@@ -289,14 +289,20 @@ class TestLooking:
         server.nodes = [
             {"name": "alpha", **node, "slots": 4, "running": 2, "tags": ["cpu:amd"]},
             {"name": "beta", **node, "slots": 1, "running": 0, "online": False},
-            {"name": "gamma", **node, "slots": 1, "running": 0, "drained": True},
+            {"name": "gamma", **node, "slots": 1, "running": 0, "mode": "draining"},
+            {"name": "epsilon", **node, "slots": 1, "running": 1, "mode": "cordoned"},
             {"name": "delta", **node, "slots": 1, "running": 0, "ready": False, "not_ready_reason": "disk is full"},
         ]
 
         lines = grid("nodes")[1].splitlines()
 
         assert lines[0] == "alpha\tready\t2/4\t1.5/4\t0/1024\t\tcpu:amd"
-        assert [line.split("\t")[1] for line in lines[1:]] == ["offline", "drained", "not ready: disk is full"]
+        assert [line.split("\t")[1] for line in lines[1:]] == [
+            "offline",
+            "drained",
+            "cordoned",
+            "not ready: disk is full",
+        ]
 
     def test_what_others_wrote_cannot_move_the_cursor(self, server: SmallGrid, grid: Run) -> None:
         task = server.add(view(1, reason="\x1b[2J\nforged line"))
