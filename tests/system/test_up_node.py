@@ -96,7 +96,7 @@ def test_what_ran_at_the_end_runs_again_at_the_next_start(new_grid: GridMaker) -
     eventually(lambda: grid.client.get(task.id).view.attempts == 2)
     again = grid.client.get(task.id)
     first = again.attempts()[0]
-    assert (first.verdict, first.verdict_class) == ("node_lost", "infrastructure")
+    assert (first.verdict, first.verdict_class) == ("handed_back", "infrastructure")
     assert grid.client.get(done.id).verdict == "succeeded"
     again.cancel()
     assert again.wait().verdict == "cancelled"

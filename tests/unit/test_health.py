@@ -1,4 +1,4 @@
-"""A node refuses work while its disk, its engine or its clock is bad, with the reason, and takes it again when mended."""
+"""A node refuses work while its disk, its engine or its clock is bad, says why, and takes it again when mended."""
 
 from __future__ import annotations
 
