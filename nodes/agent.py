@@ -58,6 +58,7 @@ class Agent:
         self._farewell = threading.Event()
         self._closing = threading.Event()
         self._nudge = threading.Event()
+        self._hurry = threading.Event()
         self._active = 0
         self._idle = threading.Condition()
         self._beats = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
@@ -275,7 +276,7 @@ class Agent:
         if self._beats.is_alive():
             # Before anything is handed back: it must not be sent here again.
             self._farewell.wait(FAREWELL_SECONDS)
-        idle = self._wait_idle(seconds)
+        idle = self._wait_idle(seconds, self._hurry)
         if not idle and self._config.on_stop is not OnStop.KEEP:
             self._hand_back(self._leases.attempts(), CLOSING)
             idle = self._wait_idle(END_SECONDS)
@@ -287,9 +288,17 @@ class Agent:
         _log.info(event("closed", left_running=self._active))
         return idle
 
-    def _wait_idle(self, seconds: float) -> bool:
+    def hurry(self) -> None:
+        """Somebody does not want to wait for what runs: shut down as if the time for it was over."""
         with self._idle:
-            return self._idle.wait_for(lambda: self._active == 0, seconds)
+            self._hurry.set()
+            self._idle.notify_all()
+
+    def _wait_idle(self, seconds: float, unless: threading.Event | None = None) -> bool:
+        """Wait until nothing runs here, at most so long, or until ``unless`` is set; True when nothing runs."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._active == 0 or (unless is not None and unless.is_set()), seconds)
+            return self._active == 0
 
     def _hand_back(self, attempts: Collection[str], why: str) -> None:
         """End attempts so that they are tried elsewhere; those whose program has ended are on their way home."""

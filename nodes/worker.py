@@ -99,6 +99,9 @@ class Worker:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         _log.info(event("asked_to_end", signal=signal.Signals(number).name))
+        if self._leaving.locked():
+            # From a thread: this one may hold the very lock that the agent takes.
+            threading.Thread(target=self._agent.hurry, name="hurry", daemon=True).start()
         self.leave()
 
     def _end(self) -> None:

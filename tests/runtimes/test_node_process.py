@@ -223,6 +223,18 @@ def test_a_stop_hands_back_what_it_ends(grid: Grid, options: tuple[str, ...]) ->
     assert grid.left_behind() == []
 
 
+def test_a_second_signal_waits_for_nothing(grid: Grid) -> None:
+    node = grid.serve("--on-stop", "drain")
+    grid.give(A1, *WAITS)
+    eventually(lambda: grid.says(A1, b"ready"))
+    node.send_signal(signal.SIGTERM)
+    eventually(lambda: not grid.api.beats[-1].ready)
+    assert A1 not in grid.api.outcomes
+    node.send_signal(signal.SIGTERM)
+    assert node.wait(15) == 0
+    assert grid.api.outcomes[A1].evidence.stopped is StopCause.HANDED_BACK
+
+
 def test_a_task_that_the_server_wants_back_is_ended_and_handed_back(grid: Grid) -> None:
     grid.serve()
     grid.give(A1, *WAITS)
