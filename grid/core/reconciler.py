@@ -36,12 +36,13 @@ class Reconciler:
         """Look at everything that could be late."""
         self._ticks += 1
         steps: tuple[Callable[[datetime], object], ...] = (
-            records.expire,
-            records.promote,
             self._not_taken_up,
             self._silent,
             self._too_long_in_a_phase,
             self._not_handed_back,
+            # After those that may put a task back into the queue: its time to start may be over.
+            records.expire,
+            records.promote,
         )
         for step in steps:
             step(now)

@@ -91,6 +91,14 @@ class TestModes:
         assert attempt.reason == "node alpha takes nothing new: it is cordoned by root"
         assert (task.state, task.avoid) == ("queued", [])
 
+    def test_what_is_taken_back_after_its_time_to_start_ends_in_the_same_look(self) -> None:
+        node, task = given.a_node(NOW), given.a_task(NOW, expires="5s")
+        given.assigned(task, node, NOW)
+        fleet.cordon("alpha", by="root", reason="", now=NOW)
+        tick(given.later(NOW, 6))
+        task.refresh_from_db()
+        assert (task.state, task.verdict) == ("expired", "expired")
+
     def test_there_is_no_such_node(self) -> None:
         for verb in (fleet.cordon, fleet.drain, fleet.resume):
             with pytest.raises(NotFound, match='no node "alpha"'):
