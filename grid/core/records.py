@@ -49,7 +49,9 @@ def create(task: Task, demand_data: Mapping[str, Any], needs: Iterable[str], now
     Demand.objects.get_or_create(key=task.demand_id, defaults={"owner_id": task.owner_id, "data": dict(demand_data)})
     task.created_at = now
     needs = list(needs)
-    unmet = Task.objects.filter(id__in=needs).exclude(state=TaskState.SUCCEEDED).exists()
+    # Locked: what it needs ends either before this look, or after the commit and then sees that somebody waits for it.
+    states = Task.objects.select_for_update().filter(id__in=needs).order_by("id").values_list("state", flat=True)
+    unmet = any(state != TaskState.SUCCEEDED for state in states)
     task.state = TaskState.WAITING if unmet else TaskState.QUEUED
     task.queued_at = None if unmet else now
     task.save(force_insert=True)
@@ -69,7 +71,9 @@ def assign(task_id: str, node: Node, now: datetime, lease_seconds: float) -> Att
 
 def assign_all(pairs: Sequence[tuple[str, Node]], now: datetime, lease_seconds: float) -> list[Attempt]:
     """Give queued tasks to nodes; those not queued any more are left out. The caller's transaction checks the fence."""
-    made_before = dict(Task.objects.filter(id__in=[task for task, _ in pairs]).values_list("id", "attempts_made"))
+    # Everybody who locks several tasks does so in the order of their ids, so that nobody waits in a circle.
+    rows = Task.objects.select_for_update().filter(id__in=[task for task, _ in pairs]).order_by("id")
+    made_before = dict(rows.values_list("id", "attempts_made"))
     until = now + timedelta(seconds=lease_seconds)
     attempts = []
     for task_id, node in pairs:
@@ -161,17 +165,21 @@ def end(attempt: Attempt, ending: Ending, now: datetime) -> bool:
         verdict=judgement.verdict.value,
         reason=judgement.reason,
     )
+    if ending.again is not None and _requeue(attempt, ending.again, now):
+        return True
+    final = ending.task_judgement or judgement
     if ending.again is not None:
-        _requeue(attempt, ending.again, now)
-    else:
-        final = ending.task_judgement or judgement
-        _finish([attempt.task_id], tuple(ACTIVE_STATES), final, now, exit_code=ending.facts.get("exit_code"))
+        # A cancel came since the decision to try again was made, or the program failed before it heard of the cancel.
+        final = cancel_judgement(Task.objects.get(id=attempt.task_id))
+    _finish([attempt.task_id], tuple(ACTIVE_STATES), final, now, exit_code=ending.facts.get("exit_code"))
     return True
 
 
-def _requeue(attempt: Attempt, again: Again, now: datetime) -> None:
+def _requeue(attempt: Attempt, again: Again, now: datetime) -> bool:
+    """Queue the task again; False when it was cancelled: then nobody wants another attempt."""
     later = again.not_before > now
-    moved = Task.objects.filter(id=attempt.task_id, attempt=attempt, state__in=ACTIVE_STATES).update(
+    wanted = Task.objects.filter(id=attempt.task_id, attempt=attempt, cancel_requested_at__isnull=True)
+    moved = wanted.filter(state__in=ACTIVE_STATES).update(
         state=TaskState.WAITING if later else TaskState.QUEUED,
         not_before=again.not_before if later else None,
         queued_at=None if later else now,
@@ -181,6 +189,7 @@ def _requeue(attempt: Attempt, again: Again, now: datetime) -> None:
     if moved:
         events.append(attempt.task_id, "retry", now, reason=again.reason)
         _note_queued(Task.objects.values_list("demand_id", flat=True).get(id=attempt.task_id))
+    return bool(moved)
 
 
 def cancel(task: Task, *, by: str, reason: str, now: datetime) -> Task:
@@ -194,18 +203,25 @@ def cancel(task: Task, *, by: str, reason: str, now: datetime) -> Task:
         )
         if noted:
             events.append(task.id, "cancel_requested", now, by=by, reason=reason)
-        if not _finish([task.id], _NOT_STARTED, judgement, now):
-            _cancel_untaken(task.id, judgement, now)
+        ended = _finish([task.id], _NOT_STARTED, judgement, now)
+    if not ended:
+        _cancel_untaken(task.id, judgement, now)
     wake.dispatcher()
     task.refresh_from_db()
     return task
 
 
 def _cancel_untaken(task_id: str, judgement: Judgement, now: datetime) -> None:
-    """An attempt that no node has taken up yet ends at once; its message in the broker will open nothing."""
+    """An attempt that no node has taken up yet ends at once; its message in the broker will open nothing.
+
+    In a transaction of its own: everybody locks the attempt first and its task second.
+    """
     attempt = Attempt.objects.select_related("node").filter(task_id=task_id, state=AttemptState.ASSIGNED).first()
-    if attempt is not None and Attempt.objects.filter(id=attempt.id, state=AttemptState.ASSIGNED).update(session="-"):
-        end(attempt, Ending(judgement), now)
+    if attempt is None:
+        return
+    with transaction.atomic():
+        if Attempt.objects.filter(id=attempt.id, state=AttemptState.ASSIGNED).update(session="-"):
+            end(attempt, Ending(judgement), now)
 
 
 def cancel_judgement(task: Task) -> Judgement:
@@ -221,8 +237,11 @@ def expire(now: datetime, limit: int = 500) -> int:
     """End tasks that did not start before their time; return how many."""
     late = Task.objects.filter(state__in=_NOT_STARTED, expires_at__lte=now).values_list("id", flat=True)[:limit]
     judgement = other(Verdict.EXPIRED, "the task had not started when its time to start was over")
-    with transaction.atomic():
-        return _finish(list(late), _NOT_STARTED, judgement, now)
+    moved = 0
+    for task_id in list(late):
+        with transaction.atomic():
+            moved += _finish([task_id], _NOT_STARTED, judgement, now)
+    return moved
 
 
 def promote(now: datetime, limit: int = 500) -> int:
@@ -277,9 +296,8 @@ def _settle_waiting(task_ids: Iterable[str], now: datetime) -> None:
 
     The rows are locked first: of two needs that finish at the same moment the second sees the first.
     """
-    for task in Task.objects.select_for_update().filter(
-        id__in=list(task_ids), state=TaskState.WAITING, not_before=None
-    ):
+    waiting = Task.objects.select_for_update().filter(id__in=list(task_ids), state=TaskState.WAITING, not_before=None)
+    for task in waiting.order_by("id"):
         needs = list(Task.objects.filter(children__task=task).values_list("id", "state", "name"))
         broken = [(need, name) for need, state, name in needs if state in FINAL_STATES - {TaskState.SUCCEEDED}]
         if broken:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from grid.core import outcomes, records
+from grid.core import ending, outcomes, records
 from grid.core.models import Attempt, Event, Task
 from tasks.errors import Stale
 from tests.django import builders as given
@@ -156,3 +156,20 @@ def test_a_failure_is_retried_as_often_as_the_task_asks_and_every_attempt_is_kep
     given.finished(given.taken(given.assigned(task, node, NOW), NOW), node, NOW, exit_code=1)
     assert state_of(task) == "failed"
     assert [one.verdict for one in task.attempts.order_by("number")] == ["exit_code", "exit_code"]
+
+
+def test_a_cancelled_task_whose_program_fails_before_it_hears_of_that_is_not_tried_again() -> None:
+    task, attempt, order = given.running(NOW, retry={"attempts": 3, "on": ["exit_code"]})
+    records.cancel(task, by="ada", reason="typo", now=NOW)
+    given.finished(order, attempt.node, NOW, exit_code=1)
+    assert state_of(task) == "cancelled"
+    assert task.reason == "cancelled by ada: typo"
+    assert task.attempts.get().verdict == "exit_code"
+
+
+def test_a_cancel_that_comes_while_an_attempt_is_given_up_is_not_overheard() -> None:
+    task, attempt, _ = given.running(NOW)
+    seen = Attempt.objects.select_related("node", "task").get(id=attempt.id)
+    records.cancel(task, by="ada", reason="", now=NOW)
+    assert ending.lost(seen, "its node is gone", NOW)
+    assert state_of(task) == "cancelled"
