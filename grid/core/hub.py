@@ -86,15 +86,33 @@ class Hub:
             return bool(self._waiting)
 
 
-def _look_at_events(since: int | None) -> tuple[int, set[str]]:
-    from grid.core.models import Event
+class Look:
+    """Looks for news in the table of events, and remembers what it has seen.
 
-    close_old_connections()
-    if since is None:
-        last = Event.objects.order_by("-id").values_list("id", flat=True).first()
-        return last or 0, set()
-    rows = list(Event.objects.filter(id__gt=since).order_by("id").values_list("id", "task_id")[:10_000])
-    return (rows[-1][0] if rows else since), {task for _, task in rows}
+    On PostgreSQL an event may appear after one with a higher number, for numbers are given out before the commit: so
+    the last ``WINDOW`` numbers are looked at again. The first look tells of all of them, because a waiter may have
+    looked at its task just before.
+    """
+
+    WINDOW = 500
+    MOST = 10_000
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def __call__(self, since: int | None) -> tuple[int, set[str]]:
+        """The newest number, and the tasks of the events that were not there at the look before."""
+        from grid.core.models import Event
+
+        close_old_connections()
+        if since is None:
+            self._seen.clear()
+            since = Event.objects.order_by("-id").values_list("id", flat=True).first() or 0
+        known = Event.objects.filter(id__gt=since - self.WINDOW).order_by("id").values_list("id", "task_id")
+        rows = list(known[: self.MOST])
+        changed = {task for number, task in rows if number not in self._seen}
+        self._seen = {number for number, _ in rows}
+        return max([since, *self._seen]), changed
 
 
-hub = Hub(_look_at_events)
+hub = Hub(Look())
