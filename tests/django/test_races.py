@@ -1,0 +1,162 @@
+"""Threads that meet at the same rows, with real commits: what one of them does, the others see or wait for.
+
+On SQLite writers wait for each other as a whole; on PostgreSQL for single rows, so that order matters.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+import pytest
+from django.db import connection
+
+from grid.core import blobs, hub, nodes, records
+from grid.core.conf import conf
+from grid.core.dispatcher import Dispatcher
+from grid.core.models import Attempt, Blob, BlobOwner, Event, Task
+from grid.core.store import Stored
+from tasks.errors import Stale
+from tests.django import builders as given
+from tests.support.publishers import RecordingPublisher
+
+pytestmark = pytest.mark.django_db(transaction=True)
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+ROUNDS = 15
+T = TypeVar("T")
+
+
+def at_once(*actions: Callable[[], T]) -> list[T]:
+    """What the actions return, each made in a thread of its own; all begin at the same moment."""
+    barrier = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], T]) -> T:
+        try:
+            barrier.wait(10)
+            return action()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return [one.result(60) for one in [pool.submit(run, action) for action in actions]]
+
+
+def was_taken(action: Callable[[], object]) -> bool:
+    """Whether the action was taken; a refusal as stale is no fault."""
+    try:
+        action()
+    except Stale:
+        return False
+    return True
+
+
+def states(tasks: Sequence[Task]) -> Counter[str]:
+    """How many of the tasks are in which state."""
+    return Counter(Task.objects.filter(id__in=[one.id for one in tasks]).values_list("state", flat=True))
+
+
+class Rush:
+    """Dispatchers and nodes' workers that hurry through the same tasks."""
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
+        self.publisher = RecordingPublisher()
+        self.done = threading.Event()
+
+    def lead(self, name: str) -> None:
+        """A dispatcher that gives the role back after each round, so that it goes to and fro."""
+        dispatcher = Dispatcher(conf(), self.publisher, name, "")
+        now = NOW
+        while not self.done.wait(0.001):
+            now = given.later(now, 0.001)
+            if dispatcher.lead(now):
+                dispatcher.dispatch(partial(given.later, now, 0))
+                dispatcher.step_down()
+
+    def take(self, part: int) -> None:
+        """A worker that takes up a quarter of the messages; two of them read each."""
+        seen = 0
+        while not self.done.wait(0.001):
+            for message in self.publisher.sent[seen:]:
+                seen += 1
+                if seen % 4 == part % 4:
+                    nodes.take(message.node, message.id, message.node.session, message.nonce, NOW)
+            if Event.objects.filter(kind="started").count() >= self.tasks:
+                self.done.set()
+
+
+def test_two_dispatchers_and_eight_takers_give_each_of_200_tasks_to_one() -> None:
+    room = given.facts().capacity.model_copy(update={"cpus": 100, "slots": 100, "memory": 2**40, "storage": 2**50})
+    for name in ("alpha", "beta"):
+        given.a_node(NOW, name, capacity=room)
+    tasks = [given.a_task(NOW) for _ in range(200)]
+    rush = Rush(len(tasks))
+    at_once(*(partial(rush.lead, name) for name in ("one", "two")), *(partial(rush.take, part) for part in range(8)))
+    assert states(tasks) == {"running": 200}
+    assert Attempt.objects.count() == 200
+    assert sorted(one.id for one in rush.publisher.sent) == sorted(Attempt.objects.values_list("id", flat=True))
+    assert Event.objects.filter(kind="started").count() == 200
+
+
+def test_a_task_that_is_cancelled_while_its_node_takes_it_up_is_one_or_the_other() -> None:
+    node = given.a_node(NOW)
+    for _ in range(ROUNDS):
+        task = given.a_task(NOW)
+        attempt = given.assigned(task, node, NOW)
+        taken, _ = at_once(
+            partial(was_taken, partial(given.taken, attempt, NOW)),
+            partial(was_taken, partial(records.cancel, task, by="ada", reason="", now=NOW)),
+        )
+        task.refresh_from_db()
+        attempt.refresh_from_db()
+        assert (task.state, attempt.state) == (("running", "running") if taken else ("cancelled", "ended"))
+        assert task.cancel_requested_at is not None
+
+
+def test_a_task_submitted_while_what_it_needs_ends_does_not_wait_for_ever() -> None:
+    node = given.a_node(NOW)
+    for _ in range(ROUNDS):
+        first = given.a_task(NOW)
+        order = given.taken(given.assigned(first, node, NOW), NOW)
+        _, second = at_once(partial(given.finished, order, node, NOW), partial(given.a_task, NOW, after=[first.id]))
+        assert second is not None
+        assert states([second]) == {"queued": 1}
+
+
+def test_the_same_contents_are_noted_by_two_in_opposite_orders() -> None:
+    owner = given.a_user()
+    for number in range(ROUNDS):
+        stored = [Stored(sha256=f"{number:04}{index:060}", size=1) for index in range(1000)]
+        at_once(*(partial(blobs.note, owner.pk, some, NOW) for some in (stored, stored[::-1])))
+    assert Blob.objects.count() == BlobOwner.objects.count() == 1000 * ROUNDS
+
+
+def test_who_expires_and_who_is_submitted_after_it_do_not_wait_for_each_other() -> None:
+    for _ in range(ROUNDS):
+        early = [given.a_task(NOW, expires="5s") for _ in range(6)]
+        needs = [one.id for one in reversed(early)]
+        expired, second = at_once(
+            partial(records.expire, given.later(NOW, 10)), partial(given.a_task, NOW, after=needs)
+        )
+        assert expired == len(early)
+        assert isinstance(second, Task)
+        assert states([second]) == {"skipped": 1}
+
+
+def test_an_event_that_appears_behind_a_later_one_is_news_too() -> None:
+    """PostgreSQL gives out numbers before the commit, so that a slow transaction's events come in between."""
+    early, late = given.a_task(NOW), given.a_task(NOW)
+    Event.objects.all().delete()
+    look = hub.Look()
+    Event.objects.create(id=1000, task=late, at=NOW, kind="queued")
+    newest, changed = look(None)
+    assert (newest, changed) == (1000, {late.id})
+    assert look(newest) == (1000, set())
+    Event.objects.create(id=999, task=early, at=NOW, kind="queued")
+    assert look(newest) == (1000, {early.id})
+    assert look(newest) == (1000, set())
