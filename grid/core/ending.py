@@ -32,11 +32,17 @@ def lost(attempt: Attempt, why: str, now: datetime, verdict: Verdict = Verdict.N
         return judged(attempt, other(verdict, why), {}, now)
 
 
-def returned(attempt: Attempt, why: str, now: datetime, verdict: Verdict = Verdict.NODE_LOST) -> bool:
-    """Take back an attempt that its node never took up: the task queues again, and this counts for nothing."""
+def returned(
+    attempt: Attempt, why: str, now: datetime, verdict: Verdict = Verdict.NODE_LOST, *, elsewhere: bool = False
+) -> bool:
+    """Take back an attempt that its node never took up: the task queues again, and this counts for nothing.
+
+    With ``elsewhere`` the task avoids the node from now on, as far as another one could run it.
+    """
     if attempt.task.cancel_requested_at is not None:
         return lost(attempt, why, now)
-    again = Again(not_before=now, avoid=tuple(attempt.task.avoid), reason=why)
+    avoid = {*attempt.task.avoid, *([attempt.node.name] if elsewhere else [])}
+    again = Again(not_before=now, avoid=tuple(sorted(avoid)), reason=why)
     with transaction.atomic():
         # Naming the state takes the row's lock: a node that takes it up at this moment is either first or stale.
         if not Attempt.objects.filter(id=attempt.id, state=AttemptState.ASSIGNED).update(session="-"):

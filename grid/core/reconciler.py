@@ -63,7 +63,9 @@ class Reconciler:
                 # The broker is at fault, not the node: the attempt waits for it.
                 again.append(attempt)
             elif attempt.lease_until + timedelta(seconds=self._settings.lease_seconds) <= now:
-                ending.returned(attempt, f"node {attempt.node.name} did not take the task up in time", now)
+                # It lives, but does not read its queue: it would get the same task again and again.
+                why = f"node {attempt.node.name} did not take the task up in time"
+                ending.returned(attempt, why, now, elsewhere=True)
             elif attempt.sent_at + timedelta(seconds=self._settings.resend_seconds) <= now:
                 again.append(attempt)
         if again and not (self._publisher.down and not self._publisher.answers()):

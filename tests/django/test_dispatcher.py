@@ -12,7 +12,7 @@ from django.utils import timezone
 from kombu import Connection
 
 from grid.celery import queue_of
-from grid.core import locks, records, snapshot
+from grid.core import locks, nodes, records, snapshot
 from grid.core.conf import conf
 from grid.core.dispatcher import Dispatcher
 from grid.core.explain import explain
@@ -191,6 +191,17 @@ def test_an_order_whose_node_went_away_goes_back_to_the_queue_and_does_not_count
     reconciler.tick(given.later(NOW, 31))
     task.refresh_from_db()
     assert (task.state, task.avoid) == ("queued", [])
+
+
+def test_an_order_that_a_living_node_never_takes_up_goes_elsewhere(reconciler: Reconciler) -> None:
+    node, task = given.a_node(NOW), given.a_task(NOW)
+    attempt = given.assigned(task, node, NOW)
+    Attempt.objects.filter(id=attempt.id).update(sent_at=NOW)
+    late = given.later(NOW, 61)
+    nodes.heartbeat(node, given.a_beat(node), late)
+    reconciler.tick(late)
+    task.refresh_from_db()
+    assert (task.state, task.avoid) == ("queued", ["alpha"])
 
 
 def test_an_attempt_that_hangs_in_a_phase_is_taken_from_its_node(reconciler: Reconciler) -> None:
