@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
-
 from tasks.model import Record
 from tasks.outcome import OutputFile, PhaseTimes, Usage
 from tasks.states import AttemptState, NodeMode, Phase, TaskState
@@ -191,13 +189,3 @@ class SubmitBody(Record):
     spec: dict[str, object]
     blobs: dict[str, str] = {}
     name: str = ""
-
-
-class Problem(Record):
-    """An error answer (RFC 9457, ``application/problem+json``); ``faults`` lists what is wrong with a description."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str = ""
-    faults: tuple[dict[str, str], ...] = Field(default=())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from django.db.models import Q, QuerySet
 
@@ -157,8 +156,3 @@ def _tags(node: Node) -> tuple[str, ...]:
 def timeline(task: Task, since: int = 0) -> list[EventView]:
     """The events of a task, oldest first."""
     return [event_view(event) for event in Event.objects.filter(task=task, id__gt=since).order_by("id")]
-
-
-def age(moment: datetime | None, now: datetime) -> float:
-    """Seconds since a moment; 0 for none."""
-    return (now - moment).total_seconds() if moment else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from grid.celery import queue_of
 from tasks.states import NodeMode
 
 _MODES = [(mode.value, mode.value) for mode in NodeMode]
@@ -38,4 +39,4 @@ class Node(models.Model):
     @property
     def queue(self) -> str:
         """The Celery queue that only this node reads."""
-        return f"node.{self.name}"
+        return queue_of(self.name)
