@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
@@ -135,19 +134,6 @@ class TestSubmit:
         assert "Traceback" not in err
 
 
-def interrupted(process: subprocess.Popen[str]) -> str:
-    """Press Ctrl-C until the process ends, and give what it said.
-
-    Once is nearly always enough; but Python drops an interrupt that falls into a finalizer, and people press again.
-    """
-    for _ in range(10):
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=3)[1]
-    process.kill()
-    return process.communicate()[1]
-
-
 class TestRun:
     def test_the_output_is_shown_and_the_result_fetched(
         self, server: SmallGrid, grid: Run, job: Path, tmp_path: Path
@@ -176,7 +162,8 @@ class TestRun:
         )
         while not server.requests("GET", ".*/wait"):
             time.sleep(0.01)
-        err = interrupted(process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
 
         (task_id,) = server.tasks
         assert process.returncode == 130, err
