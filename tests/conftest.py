@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,9 @@ CI = os.environ.get("CI", "").lower() in {"true", "1"}
 # No deadlines: a busy machine is not a fault. In CI the same examples each time, so that a red run can be repeated.
 settings.register_profile("grid", deadline=None, derandomize=CI)
 settings.load_profile("grid")
+
+# Shells start what runs in the background with Ctrl-C ignored, and every program of a test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 needs = pytest.mark.needs
 """``@needs("docker", "gcc")``: the test cannot run without these parts of the machine (see ``tests.support.needs``)."""
