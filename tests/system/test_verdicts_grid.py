@@ -167,6 +167,8 @@ def fill(disk: Path) -> None:
 
 def test_a_node_with_a_full_disk_says_so_and_the_task_goes_elsewhere(faulty: RunningGrid, disk: Path) -> None:
     worker = faulty.add_node("full", "--tags", "disk", directory=disk / "node")
+    # Meanwhile the node takes its first look at the disk; the next comes too late to keep the task away.
+    assert faulty.run("true", requires=["disk"]).verdict == "succeeded"
     fill(disk)
     task = faulty.submit("echo", "hello", requires=["disk"])
     eventually(lambda: "node_disk" in [attempt.verdict for attempt in task.attempts()], 30)
