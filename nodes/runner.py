@@ -16,6 +16,7 @@ from nodes.cleaning import Cleaner
 from nodes.collect import Caps, collect
 from nodes.config import NodeConfig
 from nodes.cores import Cores
+from nodes.faults import fault_of
 from nodes.health import Health
 from nodes.images import Image, Images
 from nodes.journal import event
@@ -150,6 +151,9 @@ class Runner:
             return None
         except NodeFault as fault:
             self._failed(seen, fault)
+        except OSError as error:
+            _log.exception(event("unexpected", attempt=running.attempt, task=running.order.task))
+            self._failed(seen, fault_of(error, "runtime_error"))
         except Exception as error:  # noqa: BLE001 - the outermost loop of an attempt: it has to end with an outcome
             _log.exception(event("unexpected", attempt=running.attempt, task=running.order.task))
             self._failed(seen, NodeFault("runtime_error", f"{type(error).__name__}: {error}"))

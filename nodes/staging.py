@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import errno
 import hashlib
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakValueDictionary
 
+from nodes.faults import FULL
 from tasks.errors import NodeFault, NotFound, Unavailable
 from tasks.files import normal_path
 from tasks.order import StagedFile
@@ -24,7 +24,6 @@ Download = Callable[[str], AbstractContextManager[Iterator[bytes]]]
 
 TRIES = 3
 _COPY_BYTES = 1024 * 1024
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class WorkspaceFull(Exception):
@@ -135,7 +134,7 @@ class Staging:
             except NodeFault as fault:
                 raise NodeFault(fault.kind, f'"{file.path}": {fault.message}') from fault
             except OSError as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     raise WorkspaceFull(f"no room for {file.path} ({file.size} bytes)") from error
                 raise NodeFault("staging", f"cannot write {file.path}: {error.strerror}") from error
 

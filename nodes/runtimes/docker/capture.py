@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
+from nodes.faults import FULL
 from nodes.runtimes.docker.stream import STDERR, STDOUT
 from tasks.errors import NodeFault
 
@@ -59,6 +59,6 @@ class Capture:
             try:
                 view = view[os.write(file, view) :]
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno in FULL:
                     raise NodeFault("node_disk", "no room on the node for the task's output") from error
                 raise

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Collection, Iterator
 
+from nodes.faults import fault_of
 from nodes.runtimes import Capabilities, Exit, Job, Stop
 from nodes.runtimes.docker import profile
 from nodes.runtimes.docker.ability import Ability
@@ -149,4 +150,4 @@ def _faults() -> Iterator[None]:
     except EngineGone as error:
         raise NodeFault("runtime_error", f"the container engine does not answer: {error}") from error
     except OSError as error:
-        raise NodeFault("runtime_error", str(error)) from error
+        raise fault_of(error, "runtime_error") from error
