@@ -147,6 +147,11 @@ class Transport:
         except httpx.TransportError as error:
             why = str(error) or type(error).__name__
             raise _Lost(f"the connection to {self.server} was lost ({why})", 0.0) from error
+        except RuntimeError as error:
+            # What the library says to a thread that still asks when another has closed the client (at Ctrl-C, say).
+            if not self._closing.is_set():
+                raise
+            raise GridError("the client was closed") from error
 
     def _refusal(self, response: httpx.Response) -> GridError:
         status = response.status_code
