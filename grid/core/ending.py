@@ -13,7 +13,7 @@ from grid.core.conf import conf
 from grid.core.models import Attempt
 from grid.core.records import Again, Ending
 from tasks.retry import EndedAttempt, RetryPolicy, after_attempt
-from tasks.spec import parse_spec
+from tasks.spec import Retry
 from tasks.states import AttemptState
 from tasks.verdicts import Judgement, Verdict, VerdictClass, other
 
@@ -60,7 +60,7 @@ def _ending(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], no
         return Ending(judgement, Again(now, tuple(task.avoid), judgement.reason), None, facts)
     ended = EndedAttempt(judgement.verdict, judgement.verdict_class, attempt.node.name)
     policy = RetryPolicy(node_lost_attempts=conf().max_lost_attempts)
-    rule = parse_spec(task.spec, default_name=task.name).retry
+    rule = Retry.model_validate(task.spec["retry"]) if task.spec.get("retry") else None
     decision = after_attempt(ended, _earlier(attempt), rule, policy, now.timestamp())
     if decision.again:
         again = Again(datetime.fromtimestamp(decision.not_before, UTC), tuple(sorted(decision.avoid)), decision.reason)
