@@ -1,0 +1,68 @@
+"""What stories about faults tell again and again: where a task runs, that it ended once, that nothing is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from grid import Task
+from nodes.config import NodeConfig
+from tests.support.commands import WAITS
+from tests.support.containers import containers
+from tests.support.grids import WAIT_SECONDS, RunningGrid, Worker
+from tests.support.node_api import eventually
+
+PATIENCE_SECONDS = 60.0
+"""For what has to come; generous, for the machine may be busy."""
+
+
+def a_waiting_task(grid: RunningGrid, *tags: str, **spec: Any) -> Task:
+    """A task that has printed "ready" on some node, and waits to be let go."""
+    task = grid.submit(*WAITS, requires=list(tags), **spec)
+    has_printed(task, "ready\n")
+    return task
+
+
+def has_printed(task: Task, text: str) -> None:
+    """Wait until the server has ``text`` of the task's output."""
+    eventually(lambda: text in "".join(task.logs()), PATIENCE_SECONDS)
+
+
+def runs_on(task: Task, node: str) -> None:
+    """Wait until the task runs on the node of this name."""
+    eventually(lambda: (task.refresh().node, task.state) == (node, "running"), PATIENCE_SECONDS)
+
+
+def may_go_on(node: Path, task: Task) -> None:
+    """Let a task that runs ``WAITS`` on the node with this folder go on."""
+    folder = node / "workspaces" / task.refresh().view.attempt / "task"
+    eventually(folder.is_dir, PATIENCE_SECONDS)
+    (folder / "go").touch()
+
+
+def ended_once(task: Task, attempts: int | None = None) -> None:
+    """Wait until the task has succeeded: by exactly one accepted outcome, and after so many attempts."""
+    assert task.wait(WAIT_SECONDS).verdict == "succeeded"
+    verdicts = [attempt.verdict for attempt in task.attempts()]
+    assert verdicts.count("succeeded") == 1
+    assert verdicts[-1] == "succeeded"
+    assert attempts in (None, len(verdicts)), [f"{one.verdict}: {one.reason}" for one in task.attempts()]
+
+
+def identity(grid: RunningGrid, node: Worker | None = None) -> str:
+    """The name by which the containers of a node are known, by default of the grid's own one."""
+    name, folder = (node.name, node.directory) if node else (str(grid.facts["node"]), grid.directory / "node")
+    return NodeConfig(server=grid.server, name=name, directory=folder, token="").identity
+
+
+def nothing_is_left(grid: RunningGrid, node: Worker | None = None) -> None:
+    """Wait until a node, by default the grid's own, has no container, no mount and no outcome that waits."""
+    folder = node.directory if node else grid.directory / "node"
+    owner = identity(grid, node)
+    eventually(lambda: not _left(folder) and not containers(owner), PATIENCE_SECONDS)
+
+
+def _left(folder: Path) -> list[str]:
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    files = [str(path) for name in ("attempts", "spool", "workspaces") for path in (folder / name).glob("[!.]*")]
+    return files + [mount for mount in mounts if mount.startswith(f"{folder}/")]
