@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 
 def _answers(*command: str) -> bool:
@@ -33,6 +34,11 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         "no registry of images; install docker-registry",
     ),
     "systemd": (lambda: shutil.which("systemd-analyze") is not None, "no systemd-analyze; install systemd"),
+    "namespaces": (
+        lambda: os.geteuid() == 0 and _answers("unshare", "--net", "true") and shutil.which("ip") is not None,
+        "no network namespaces; only root may make them, with iproute2 and util-linux",
+    ),
+    "sshd": (lambda: Path("/usr/sbin/sshd").exists() and shutil.which("ssh") is not None, "install openssh-server"),
     "root": (lambda: os.geteuid() == 0, "only root may do this"),
 }
 
