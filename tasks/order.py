@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import StringConstraints
+
 from tasks.limits import Limits
 from tasks.model import Record
 from tasks.spec import TaskSpec
 from tasks.states import Phase
+
+Session = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z_.-]+$")]
+"""The word by which one start of an agent is known."""
 
 
 class StagedFile(Record):
@@ -72,7 +79,7 @@ class Hello(Record):
     ``adopted`` names the attempts whose containers the agent found and would like to go on with.
     """
 
-    session: str
+    session: Session
     home: str = ""
     facts: Facts
     adopted: tuple[str, ...] = ()
@@ -103,7 +110,7 @@ class Heartbeat(Record):
     ``images`` and ``registry`` (see Facts) are None when unchanged.
     """
 
-    session: str
+    session: Session
     attempts: tuple[AttemptPulse, ...] = ()
     ready: bool = True
     not_ready_reason: str = ""

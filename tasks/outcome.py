@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from tasks.limits import Limits
 from tasks.model import Record
 from tasks.states import StopCause
+
+ExitCode = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+"""What a program returns: 32 bits, whatever the platform."""
 
 
 class MissingOutput(Record):
@@ -28,7 +35,7 @@ class Evidence(Record):
     ``args[0]`` could not be executed (then ``exit_code`` is 126 or 127). Counters are those of the whole attempt.
     """
 
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     start_error: str = ""
     stopped: StopCause | None = None
     stop_reason: str = ""
@@ -70,7 +77,7 @@ class Usage(Record):
 class OutputFile(Record):
     """A file that came back: ``path`` is relative to the result folder, the content is the blob ``sha256``."""
 
-    path: str
+    path: Annotated[str, Field(max_length=4096)]
     sha256: str
     size: int
     executable: bool = False

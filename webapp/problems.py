@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from ninja import NinjaAPI
@@ -115,6 +115,12 @@ def _unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     if isinstance(error, OperationalError | InterfaceError):
         logger.warning("the database did not answer: %s", error, extra={"action": "refuse", "path": request.path})
         return problem_of(Unavailable("the database is busy or away; try again"))
+    if isinstance(error, DataError):
+        # Too long, out of range, or text with a zero byte: what one database takes another one may not.
+        logger.warning("%s %s: %s", request.method, request.path, error, extra={"action": "refuse"})
+        return problem_of(
+            SpecError([Fault("", "a value in the request cannot be stored", "make it shorter or plainer")])
+        )
     logger.error("%s %s failed", request.method, request.path, exc_info=error, extra={"action": "fail"})
     return problem(500, "The grid has a fault", "the server has a fault; its log tells more")
 

@@ -1,13 +1,14 @@
 """The dispatcher: decide which queued tasks go where, write the leases, wake the nodes.
 
 It is woken by whatever changes the queue or the nodes, and looks by itself once a tick. Of several dispatchers the one
-that holds the lock acts; each write happens in a transaction that checks its fence.
+that holds the lock acts; each write happens in a transaction that checks its fence (``Dispatcher.fenced``).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
@@ -63,6 +64,23 @@ class Dispatcher:
         locks.release(DISPATCHER, self._holder)
         self._fence = None
 
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """A transaction for what only the dispatcher that leads may write; raises Stale when another one does by now.
+
+        A process may sleep for any time between two lines; whatever it has decided before is not written then.
+        """
+        with transaction.atomic():
+            try:
+                if self._fence is None:
+                    raise Stale("this dispatcher does not lead")
+                locks.check(DISPATCHER, self._holder, self._fence)
+            except Stale:
+                # The next round asks who leads, instead of trusting the lease.
+                self._renew_at = datetime.min.replace(tzinfo=UTC)
+                raise
+            yield
+
     def dispatch(self, clock: Callable[[], datetime]) -> int:
         """Place all that fits now and wake the nodes; return the number of placements. The caller has the lead."""
         if self._publisher.down and not self._publisher.answers():
@@ -96,10 +114,7 @@ class Dispatcher:
         if not placements:
             return []
         nodes = {node.name: node for node in Node.objects.filter(name__in={one.node for one in placements})}
-        with transaction.atomic():
-            if self._fence is None:
-                raise Stale("this dispatcher does not lead")
-            locks.check(DISPATCHER, self._holder, self._fence)
+        with self.fenced():
             pairs = [(one.task_id, nodes[one.node]) for one in placements]
             attempts = records.assign_all(pairs, now, self._settings.lease_seconds)
         prefetch_related_objects(attempts, "task")
@@ -107,7 +122,8 @@ class Dispatcher:
 
     def _send(self, attempts: Sequence[Attempt], now: datetime) -> None:
         if attempts and self._publisher.send(attempts):
-            Attempt.objects.filter(id__in=[one.id for one in attempts]).update(sent_at=now)
+            with self.fenced():
+                Attempt.objects.filter(id__in=[one.id for one in attempts]).update(sent_at=now)
 
     def resend(self, attempts: Sequence[Attempt], now: datetime) -> None:
         """Wake the nodes of attempts again that were not taken up; the messages may be lost."""

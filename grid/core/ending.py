@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from grid.core import mirror, records
 from grid.core.conf import conf
@@ -26,9 +27,16 @@ def judged(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], now
     return True
 
 
-def lost(attempt: Attempt, why: str, now: datetime, verdict: Verdict = Verdict.NODE_LOST) -> bool:
-    """End an attempt of which the grid lost hold; its task is tried elsewhere. False when it had ended before."""
+def lost(
+    attempt: Attempt, why: str, now: datetime, verdict: Verdict = Verdict.NODE_LOST, *, still: Q | None = None
+) -> bool:
+    """End an attempt of which the grid lost hold; its task is tried elsewhere. False when it had ended before.
+
+    ``still`` is what has to be true of the row even now, under its lock: the node may have spoken since it was read.
+    """
     with transaction.atomic():
+        if still is not None and not Attempt.objects.select_for_update().filter(still, id=attempt.id):
+            return False
         return judged(attempt, other(verdict, why), {}, now)
 
 

@@ -1,6 +1,6 @@
 """The reconciler: every state that is not final has a deadline, and here each of them is enforced.
 
-It runs in the dispatcher's process, once a tick, and only in the one that leads.
+It runs in the dispatcher's process, once a tick, and only in the one that leads: what it writes checks the fence too.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+
+from django.db.models import Q
 
 from grid.core import ending, records, snapshot
 from grid.core.conf import GridSettings
@@ -41,13 +43,35 @@ class Reconciler:
             self._too_long_in_a_phase,
             self._not_handed_back,
             # After those that may put a task back into the queue: its time to start may be over.
-            records.expire,
-            records.promote,
+            self._expire,
+            self._promote,
         )
         for step in steps:
             step(now)
         if self._ticks % REVIVE_EVERY == 0:
             snapshot.revive()
+
+    def _expire(self, now: datetime) -> None:
+        records.expire(now, moving=self._dispatcher.fenced)
+
+    def _promote(self, now: datetime) -> None:
+        records.promote(now, moving=self._dispatcher.fenced)
+
+    def _lost(self, attempt: Attempt, why: str, now: datetime, verdict: Verdict, still: Q | None = None) -> bool:
+        with self._dispatcher.fenced():
+            return ending.lost(attempt, why, now, verdict, still=still)
+
+    def _returned(
+        self,
+        attempt: Attempt,
+        why: str,
+        now: datetime,
+        verdict: Verdict = Verdict.NODE_LOST,
+        *,
+        elsewhere: bool = False,
+    ) -> None:
+        with self._dispatcher.fenced():
+            ending.returned(attempt, why, now, verdict, elsewhere=elsewhere)
 
     def _not_taken_up(self, now: datetime) -> None:
         """Orders that wait for their node: sent again, and taken back when the node is away or does not react."""
@@ -55,17 +79,17 @@ class Reconciler:
         again = []
         for attempt in waiting.order_by("assigned_at")[:BATCH]:
             if not snapshot.online(attempt.node, now):
-                ending.returned(attempt, f"node {attempt.node.name} went away before it took the task up", now)
+                self._returned(attempt, f"node {attempt.node.name} went away before it took the task up", now)
             elif reason := snapshot.not_ready_reason(attempt.node, now):
                 why = f"node {attempt.node.name} takes nothing new: {reason}"
-                ending.returned(attempt, why, now, Verdict.HANDED_BACK)
+                self._returned(attempt, why, now, Verdict.HANDED_BACK)
             elif attempt.sent_at is None or self._publisher.down:
                 # The broker is at fault, not the node: the attempt waits for it.
                 again.append(attempt)
             elif attempt.lease_until + timedelta(seconds=self._settings.lease_seconds) <= now:
                 # It lives, but does not read its queue: it would get the same task again and again.
                 why = f"node {attempt.node.name} did not take the task up in time"
-                ending.returned(attempt, why, now, elsewhere=True)
+                self._returned(attempt, why, now, elsewhere=True)
             elif attempt.sent_at + timedelta(seconds=self._settings.resend_seconds) <= now:
                 again.append(attempt)
         if again and not (self._publisher.down and not self._publisher.answers()):
@@ -73,37 +97,27 @@ class Reconciler:
 
     def _silent(self, now: datetime) -> None:
         """Running attempts whose lease has lapsed: their node is lost."""
-        late = Attempt.objects.filter(state=AttemptState.RUNNING, lease_until__lte=now).select_related("node", "task")
-        for attempt in late[:BATCH]:
+        silent = Q(state=AttemptState.RUNNING, lease_until__lte=now)
+        for attempt in Attempt.objects.filter(silent).select_related("node", "task")[:BATCH]:
             seconds = self._settings.lease_seconds
             why = f"node {attempt.node.name} was not heard of for {seconds:g} s while the task was on it"
-            if ending.lost(attempt, why, now):
+            if self._lost(attempt, why, now, Verdict.NODE_LOST, silent):
                 logger.warning(why, extra={"action": "node_lost", "attempt": attempt.id, "task": attempt.task_id})
 
     def _not_handed_back(self, now: datetime) -> None:
         """Draining nodes were told to hand back what they run: give up on those that do not react."""
         told = now - timedelta(seconds=self._settings.cancel_grace_seconds + self._settings.heartbeat)
-        late = Attempt.objects.filter(
-            state=AttemptState.RUNNING,
-            phase__in=(Phase.STAGING, Phase.EXECUTING),
-            node__mode=NodeMode.DRAINING,
-            node__drain_until__lte=told,
-        )
+        held = Q(state=AttemptState.RUNNING, phase__in=(Phase.STAGING, Phase.EXECUTING))
+        late = Attempt.objects.filter(held, node__mode=NodeMode.DRAINING, node__drain_until__lte=told)
         for attempt in late.select_related("node", "task")[:BATCH]:
             why = f"node {attempt.node.name} is being drained and did not hand the task back"
-            ending.lost(attempt, why, now, Verdict.RUNTIME_ERROR)
+            self._lost(attempt, why, now, Verdict.RUNTIME_ERROR, held)
 
     def _too_long_in_a_phase(self, now: datetime) -> None:
-        late = Attempt.objects.filter(state=AttemptState.RUNNING, phase_deadline__lte=now).select_related(
-            "node", "task"
-        )
-        for attempt in late[:BATCH]:
-            ending.lost(
-                attempt,
-                f"node {attempt.node.name} did not finish {attempt.phase} in the time it is given for that",
-                now,
-                Verdict.RUNTIME_ERROR,
-            )
+        late = Q(state=AttemptState.RUNNING, phase_deadline__lte=now)
+        for attempt in Attempt.objects.filter(late).select_related("node", "task")[:BATCH]:
+            why = f"node {attempt.node.name} did not finish {attempt.phase} in the time it is given for that"
+            self._lost(attempt, why, now, Verdict.RUNTIME_ERROR, late)
 
     def cancels(self, now: datetime) -> None:
         """Cancelled tasks that still run: tell the node at once, give up on it after the grace. Done in every round."""
@@ -116,8 +130,10 @@ class Reconciler:
         for attempt in active.select_related("node", "task"):
             asked = attempt.task.cancel_requested_at
             if asked is not None and asked + timedelta(seconds=self._settings.cancel_grace_seconds) <= now:
-                ending.lost(attempt, f"node {attempt.node.name} did not report the end of the cancelled task", now)
+                why = f"node {attempt.node.name} did not report the end of the cancelled task"
+                self._lost(attempt, why, now, Verdict.NODE_LOST)
             elif attempt.cancel_sent_at is None and not self._publisher.down:
                 reason = records.cancel_judgement(attempt.task).reason
                 if self._publisher.cancel(attempt, reason):
-                    Attempt.objects.filter(id=attempt.id).update(cancel_sent_at=now)
+                    with self._dispatcher.fenced():
+                        Attempt.objects.filter(id=attempt.id).update(cancel_sent_at=now)

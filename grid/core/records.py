@@ -7,7 +7,8 @@ normal. Each move appends an event. A final task never changes.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +21,9 @@ from tasks.states import ACTIVE_STATES, FINAL_STATES, AttemptState, Phase, TaskS
 from tasks.verdicts import Judgement, Verdict, final_state, other
 
 _NOT_STARTED = (TaskState.WAITING, TaskState.QUEUED)
+
+Transaction = Callable[[], AbstractContextManager[None]]
+"""Opens the transaction of one move: Django's own, or one that checks first whether the caller still leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,25 +237,32 @@ def _cancel_words(by: str, reason: str) -> str:
     return f"cancelled by {by or 'the grid'}" + (f": {reason}" if reason else "")
 
 
-def expire(now: datetime, limit: int = 500) -> int:
-    """End tasks that did not start before their time; return how many."""
+def expire(now: datetime, limit: int = 500, moving: Transaction = transaction.atomic) -> int:
+    """End tasks that did not start, or not start again, before their time; return how many."""
     late = Task.objects.filter(state__in=_NOT_STARTED, expires_at__lte=now).values_list("id", flat=True)[:limit]
-    judgement = other(Verdict.EXPIRED, "the task had not started when its time to start was over")
     moved = 0
     for task_id in list(late):
-        with transaction.atomic():
-            moved += _finish([task_id], _NOT_STARTED, judgement, now)
+        with moving():
+            tried = Attempt.objects.filter(task_id=task_id, started_at__isnull=False).count()
+            moved += _finish([task_id], _NOT_STARTED, other(Verdict.EXPIRED, _expiry_words(tried)), now)
     return moved
 
 
-def promote(now: datetime, limit: int = 500) -> int:
+def _expiry_words(tried: int) -> str:
+    if not tried:
+        return "the task had not started when its time to start was over"
+    times = "once" if tried == 1 else f"{tried} times"
+    return f"the task had been tried {times}, and its time to start was over before it could be tried again"
+
+
+def promote(now: datetime, limit: int = 500, moving: Transaction = transaction.atomic) -> int:
     """Queue the waiting tasks whose delay is over; return how many."""
     ready = list(
         Task.objects.filter(state=TaskState.WAITING, not_before__lte=now).values_list("id", "demand_id")[:limit]
     )
     moved = 0
     for task_id, demand_id in ready:
-        with transaction.atomic():
+        with moving():
             rows = Task.objects.filter(id=task_id, state=TaskState.WAITING, not_before__lte=now)
             if rows.update(state=TaskState.QUEUED, not_before=None, queued_at=now):
                 moved += 1

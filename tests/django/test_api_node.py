@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -126,6 +127,27 @@ def test_an_agent_whose_name_was_taken_over_is_told_to_stop(node: Client) -> Non
     hello(node, "s1")
     hello(node, "s2")
     assert tell(node, "heartbeat", {"session": "s1"}).status_code == 409
+
+
+def test_what_no_column_can_hold_is_refused_whatever_the_database(node: Client) -> None:
+    for session in ("s" * 65, "", "nul\0", "s 1"):
+        assert hello(node, session).status_code == 422, session
+    assert Node.objects.get().session == ""
+    assert hello(node).status_code == 200
+    assert tell(node, "heartbeat", {"session": "s" * 65}).status_code == 422
+
+    order = taken(node)
+    report = given.an_outcome(order).model_dump(mode="json")
+    for code in (2**31, -(2**31) - 1):
+        odd = {**report, "evidence": {**report["evidence"], "exit_code": code}}
+        assert tell(node, f"attempts/{order.attempt}/outcome", odd).status_code == 422, code
+    long = {"path": "p" * 4097, "sha256": "0" * 64, "size": 1}
+    assert tell(node, f"attempts/{order.attempt}/outcome", {**report, "files": [long]}).status_code == 422
+    nul = {**report, "evidence": {**report["evidence"], "start_error": "a\0b"}}
+    answer = tell(node, f"attempts/{order.attempt}/outcome", nul)
+    assert answer.status_code == (422 if connection.vendor == "postgresql" else 200), "one database can keep it"
+    worst = {**report, "evidence": {**report["evidence"], "exit_code": -(2**31)}}
+    assert tell(node, f"attempts/{order.attempt}/outcome", worst).status_code in (200, 409)
 
 
 def test_an_outcome_under_another_address_is_refused(node: Client) -> None:

@@ -34,7 +34,9 @@ NOBODY = "redis://127.0.0.1:1/0"
 def tick(now: datetime) -> None:
     """One look of the reconciler at everything that could be late."""
     publisher = Publisher(NOBODY)
-    Reconciler(conf(), Dispatcher(conf(), publisher, "test", ""), publisher).tick(now)
+    dispatcher = Dispatcher(conf(), publisher, "test", "")
+    assert dispatcher.lead(now)
+    Reconciler(conf(), dispatcher, publisher).tick(now)
 
 
 def drained(now: datetime, seconds: float | None) -> None:

@@ -13,7 +13,7 @@ from grid.core.models import Node
 from grid.core.tokens import Scope
 from tasks.errors import Conflict, NotAllowed, TooLarge
 from tasks.model import Record
-from tasks.order import Heartbeat, HeartbeatReply, Hello, Order, Welcome
+from tasks.order import Heartbeat, HeartbeatReply, Hello, Order, Session, Welcome
 from tasks.outcome import Outcome
 from tasks.states import Phase
 from webapp.api.answers import Accepted, answer, download
@@ -30,7 +30,7 @@ router = Router(tags=["node"], auth=Allow(Scope.NODE))
 class TakeBody(Record):
     """Who takes the attempt up, and the word from the broker's message that opens the order."""
 
-    session: str
+    session: Session
     nonce: str
 
 
