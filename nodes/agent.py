@@ -113,7 +113,7 @@ class Agent:
                 found.append(running)
         for running in found:
             self._runner.adopt(running)
-        self._runner.sweep(self._leases.attempts())
+        self._runner.sweep(self._leases.attempts(), running=[running.attempt for running in found])
         for running in found:
             _log.info(event("adopted", attempt=running.attempt, task=running.order.task))
             threading.Thread(target=self._work_on, args=(running,), name=running.attempt, daemon=True).start()

@@ -112,10 +112,14 @@ class Runner:
         self._cleaner.close()
         self._pulls.shutdown(wait=False, cancel_futures=True)
 
-    def sweep(self, keep: Collection[str]) -> None:
-        """Remove what attempts outside of ``keep`` have left here. Faults are logged, a later start tries again."""
+    def sweep(self, keep: Collection[str], running: Collection[str]) -> None:
+        """Remove what attempts outside of ``keep`` have left here. Faults are logged, a later start tries again.
+
+        Of those in ``keep`` that are not ``running`` only the files are wanted, until their outcome is reported: the
+        containers go.
+        """
         try:
-            for attempt in self._parts.runtime.reap(keep):
+            for attempt in self._parts.runtime.reap(running):
                 _log.info(event("reaped", attempt=attempt))
         except NodeFault as fault:
             _log.error(event("not_swept", message=str(fault)))

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from nodes.runtimes import Job, Stop
+from nodes.runtimes import Exit, Job, Stop
 from nodes.runtimes.docker import DockerRuntime, profile
 from nodes.runtimes.docker.engine import Engine
+from nodes.runtimes.docker.marks import Marks
 from tasks.errors import NodeFault
+from tasks.outcome import Usage
 from tasks.states import StopCause
 from tests.conftest import needs
 from tests.support.jobs import make_job
@@ -99,6 +101,17 @@ def test_program_that_ended_meanwhile_is_told_of_as_if_we_had_been_there(
     assert job.stdout.read_bytes() == (b"ready\n" + data)[:20_000]
     assert (end.output_bytes, end.output_cut_bytes) == (6 + len(data), 6 + len(data) - 20_000)
     assert 1.0 <= end.usage.wall_seconds < 3.0
+
+
+def test_container_of_a_known_end_is_removed_by_the_next_start(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
+    job = make_job(tmp_path, "sh", "-c", "echo ready; exit 8")
+    killed_agent(job, said(job))
+    until(lambda: state_of(job) == "exited")
+    # The agent was killed after it had noted the end, before the container was removed.
+    end = Exit(exit_code=8, usage=Usage())
+    Marks.of(job).set_exit(end)
+    assert docker_runtime.run(job, Stop()) == end
+    until(lambda: not state_of(job))
 
 
 def test_time_limit_counts_from_the_start_of_the_program(docker_runtime: DockerRuntime, tmp_path: Path) -> None:

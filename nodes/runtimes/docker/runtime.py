@@ -52,6 +52,7 @@ class DockerRuntime:
         """Run a job, or go on with it after a restart; asked for again it has the same exit. Raises NodeFault."""
         marks = Marks.of(job)
         if (known := marks.exit()) is not None:
+            self._leave(job.attempt)
             return known
         with _faults():
             ability = self._ability or self._ask()
@@ -67,6 +68,11 @@ class DockerRuntime:
                 raise
             self._cleaner.put(Leftovers(run.container, group, self._tree))
             return end
+
+    def _leave(self, attempt: str) -> None:
+        """A former start knew the end, and may have been killed before it had removed the container."""
+        group = self._tree.open(attempt) if self._tree is not None and attempt in self._tree.names() else None
+        self._cleaner.put(Leftovers(profile.container_name(attempt), group, self._tree))
 
     def kill(self, attempt: str) -> None:
         """End the job of ``attempt`` at once, if there is one. Raises NodeFault."""
