@@ -30,6 +30,7 @@ from django.core.handlers.exception import convert_exception_to_response
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 
+from grid.core.store import get_store
 from webapp.middleware import browser_policy
 from webapp.wsgi import application as wsgi_application
 
@@ -211,6 +212,7 @@ async def _plain(send: Send, status: int, text: str) -> None:
 
 async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
+    get_store()  # sweeps away the uploads that a killed server has left
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})

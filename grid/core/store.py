@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import logging
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import IO, BinaryIO, Protocol
 
 from grid.core.conf import conf
 from tasks.errors import Fault, NotFound, SpecError, TooLarge
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,37 +45,58 @@ class Store(Protocol):
 
 
 class DirectoryStore:
-    """Blobs as files ``root/aa/REST``, written beside, synced and renamed, so that a crash leaves no half file."""
+    """Blobs as files ``root/aa/REST``, written beside, synced and renamed, so that a crash leaves no half file.
+
+    Whoever writes beside holds a lock on that file, which ends with its process: what a killed server has left there is
+    swept away at the next start, and what another server of the same folder is writing is not.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._incoming = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the uploads that nobody goes on with."""
+        left = [path for path in self._incoming.iterdir() if _abandoned(path)]
+        if left:
+            logger.info("removed %d uploads that were cut off", len(left), extra={"action": "sweep"})
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256[2:]
 
     def put(self, chunks: Iterable[bytes], sha256: str | None = None, limit: int | None = None) -> Stored:
         """See ``Store.put``."""
-        temporary = self._incoming / secrets.token_hex(16)
         digest, size = hashlib.sha256(), 0
-        try:
-            with temporary.open("xb") as file:
-                for chunk in chunks:
-                    size += len(chunk)
-                    if limit is not None and size > limit:
-                        raise TooLarge(f"the file has more than {limit} bytes, the most that is taken here")
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
+        with self._begun() as (temporary, file):
+            for chunk in chunks:
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise TooLarge(f"the file has more than {limit} bytes, the most that is taken here")
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
             found = digest.hexdigest()
             if sha256 is not None and found != sha256:
                 raise SpecError([Fault("", f"the content has the sha256 {found}, not {sha256}", "send the file again")])
             self._keep(temporary, self._path(found))
-        finally:
-            temporary.unlink(missing_ok=True)
         return Stored(found, size)
+
+    @contextmanager
+    def _begun(self) -> Iterator[tuple[Path, IO[bytes]]]:
+        """A new file for an upload; it is gone afterwards, unless it was renamed."""
+        while True:
+            path = self._incoming / secrets.token_hex(16)
+            with path.open("xb") as file:
+                if not _locked(file):
+                    continue  # swept away before it was locked
+                try:
+                    yield path, file
+                finally:
+                    path.unlink(missing_ok=True)
+            return
 
     def _keep(self, temporary: Path, path: Path) -> None:
         if path.exists():
@@ -96,6 +122,24 @@ class DirectoryStore:
     def delete(self, sha256: str) -> None:
         """See ``Store.delete``."""
         self._path(sha256).unlink(missing_ok=True)
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock the file as long as it is open; False when somebody else has, or it was removed meanwhile."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(file.fileno()).st_nlink > 0
+
+
+def _abandoned(path: Path) -> bool:
+    """Remove an upload whose process is gone; False while it lives, or when the file went by itself."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        if _locked(file):
+            path.unlink()
+            return True
+    return False
 
 
 def _sync_folder(folder: Path) -> None:
