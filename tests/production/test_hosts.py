@@ -6,7 +6,6 @@ The promise: every task ends once, whatever becomes of the machine that it was o
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -112,7 +111,8 @@ def test_one_node_is_cut_off_one_killed_one_drained_and_every_task_ends_once(lab
         # What the two nodes still have of their former tasks is refused, and removed.
         eventually(lambda: not any(running_on(node) for node in lab.workers.values()), BACK_SECONDS)
         assert {task.id: (task.attempts()[-1].id, task.refresh().view.finished_at) for task in tasks} == finished
-        assert starts.by_task() == Counter({task: 1 if task in of["south"] else 2 for task in where})
+        begins = starts.by_task()  # of this engine as a whole, which others may use too
+        assert {task: begins[task] for task in where} == {task: 1 if task in of["south"] else 2 for task in where}
 
 
 def test_every_node_that_came_back_works_again(lab: Lab) -> None:
