@@ -41,14 +41,20 @@ def _database(settings: GridSettings) -> dict[str, Any]:
     """SQLite in the server's folder, or what ``GRID_DATABASE_URL`` says; connections live as long as their thread."""
     url = settings.database_url or f"sqlite:///{settings.dir.resolve() / 'grid.sqlite3'}"
     found: dict[str, Any] = {**dj_database_url.parse(url, conn_max_age=None, conn_health_checks=True)}
+    wait_seconds = settings.database_wait_seconds
     if found["ENGINE"].endswith("sqlite3"):
         found["CONN_HEALTH_CHECKS"] = False
         found["OPTIONS"] = {
-            "timeout": 20,
+            "timeout": wait_seconds,
             # DEFERRED transactions that read first and write later fail at once under contention, whatever the timeout.
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;",
         }
+    elif found["ENGINE"].endswith("postgresql"):
+        # Nobody waits for ever, neither for a lock nor for a process that was stopped while it held one.
+        bounds = {"lock_timeout": wait_seconds, "idle_in_transaction_session_timeout": wait_seconds}
+        texts = [f"-c {name}={round(seconds * 1000)}" for name, seconds in bounds.items()]
+        found.setdefault("OPTIONS", {}).setdefault("options", " ".join(texts))
     return found
 
 
@@ -76,6 +82,7 @@ INSTALLED_APPS = [
     "webapp",
 ]
 MIDDLEWARE = [
+    "webapp.timing.timed",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "webapp.middleware.browser_policy",

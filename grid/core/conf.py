@@ -44,6 +44,7 @@ class GridSettings(BaseModel):
 
     dir: Path = Path(".grid")
     database_url: str = ""
+    database_wait_seconds: float = Field(default=20.0, gt=0, description="How long to wait for a lock of the database.")
     broker_url: str = "redis://127.0.0.1:6379/0"
     secret_key: str = ""
     debug: bool = False
