@@ -18,17 +18,18 @@ MAX_COUNT = 2**31 - 1
 
 # What the JSON Schema shows; the parsers of tasks.units decide. ECMA 262 has no flag for "any case" inside a pattern.
 _NUMBER = r"(\d+(\.\d*)?|\.\d+)"
-_SIZE_PATTERN = rf"^\s*{_NUMBER}\s*[kKmMgGtTpP]?([iI]?[bB])?\s*$"
+SIZE_PATTERN = rf"^\s*{_NUMBER}\s*[kKmMgGtTpP]?([iI]?[bB])?\s*$"
 _TIME_PATTERN = rf"^\s*{_NUMBER}\s*([nNuUµμmM]?[sS]|[mM][iI][nN]|[hHdDwW])?\s*$"
 _SWITCH_PATTERN = r"^\s*([tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[yY][eE][sS]|[nN][oO]|0|1)\s*$"
 _PlainInput = Annotated[float, Field(ge=0)]
-_SizeInput = _PlainInput | Annotated[str, Field(pattern=_SIZE_PATTERN)]
+_SizeInput = _PlainInput | Annotated[str, Field(pattern=SIZE_PATTERN)]
 _TimeInput = _PlainInput | Annotated[str, Field(pattern=_TIME_PATTERN)]
 NumberInput = float | Annotated[str, Field(pattern=rf"^\s*[+-]?{_NUMBER}\s*$")]
 SwitchInput = bool | Annotated[int, Field(ge=0, le=1)] | Annotated[str, Field(pattern=_SWITCH_PATTERN)]
 
 
-def _memory(value: object) -> int:
+def memory_size(value: object) -> int:
+    """Bytes of a memory limit, enough for a container; raises ValueError."""
     size = parse_size(value)
     if size < MIN_MEMORY_BYTES:
         raise ValueError(
@@ -80,7 +81,7 @@ Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=NumberInpu
 """A whole number, 0 or more."""
 PositiveCount = Annotated[int, BeforeValidator(_some, json_schema_input_type=NumberInput)]
 """A whole number, 1 or more."""
-_Memory = Annotated[int, BeforeValidator(_memory, json_schema_input_type=_SizeInput)]
+_Memory = Annotated[int, BeforeValidator(memory_size, json_schema_input_type=_SizeInput)]
 _Storage = Annotated[int, BeforeValidator(_storage, json_schema_input_type=_SizeInput)]
 _Cpus = Annotated[float, BeforeValidator(_cpus, json_schema_input_type=NumberInput)]
 

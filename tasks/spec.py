@@ -5,28 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from tasks.errors import Fault, SpecError
-from tasks.faults import faults_of, nearest
+from tasks.faults import faults_of
+from tasks.fields import MAX_WORD, one_of, unique, whole
 from tasks.files import CollectRule, FileSpec, TaskPath, check_text, clashes, covers, expand_files
 from tasks.jsontext import parse_json
-from tasks.limits import LIMIT_NAMES, Limits, NumberInput, PositiveCount, PositiveSeconds, Seconds, Switch
+from tasks.limits import LIMIT_NAMES, Limits, PositiveCount, PositiveSeconds, Switch
 from tasks.model import Record
-from tasks.units import parse_number, parse_whole
-from tasks.verdicts import CLASS_OF, Verdict, VerdictClass
+from tasks.retryrule import RETRY_WORDS, Retry
 from tasks.words import shown
 
-__all__ = ["Retry", "TaskSpec", "json_schema", "parse_json", "parse_spec", "spec_hash"]
+__all__ = ["RETRY_WORDS", "Retry", "TaskSpec", "json_schema", "parse_json", "parse_spec", "spec_hash"]
 
 MAX_ARG_BYTES = 128 * 1024
 MAX_ITEMS = 1000
-MAX_WORD = 200
-RETRY_WORDS: tuple[str, ...] = ("user", *(word for word in Verdict if CLASS_OF[word] is VerdictClass.USER))
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -112,68 +110,20 @@ def _url(text: str) -> str:
     return text
 
 
-def _one_of(words: tuple[str, ...], kind: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text not in words:
-            raise ValueError(f'"{text[:MAX_WORD]}" is not {kind}; {nearest(text, words)}')
-        return text
-
-    return check
-
-
-def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
-    twice = sorted({item for item in items if items.count(item) > 1})
-    if twice:
-        raise ValueError("names twice: " + ", ".join(twice))
-    return items
-
-
-def _whole(least: int, most: int) -> BeforeValidator:
-    return BeforeValidator(lambda value: parse_whole(value, least, most), json_schema_input_type=NumberInput)
-
-
-def _backoff(value: object) -> float:
-    factor = parse_number(value)
-    if not 1 <= factor <= 10:
-        raise ValueError(f"{factor:g} is not a factor from 1 to 10")
-    return factor
-
-
 _Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | float), AfterValidator(_argument)]
 _Word = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | float), AfterValidator(_word)]
 _Title = Annotated[str, AfterValidator(_title)]
 _Variable = Annotated[str, AfterValidator(_variable)]
 _TaskId = Annotated[str, AfterValidator(_task_id)]
-_RetryWord = Annotated[
-    str,
-    AfterValidator(_one_of(RETRY_WORDS, "a verdict to retry on")),
-    Field(json_schema_extra={"enum": list(RETRY_WORDS)}),
-]
 _LimitName = Annotated[
     str,
-    AfterValidator(_one_of(LIMIT_NAMES, "the name of a limit")),
+    AfterValidator(one_of(LIMIT_NAMES, "the name of a limit")),
     Field(json_schema_extra={"enum": list(LIMIT_NAMES)}),
 ]
 _Files = Annotated[
     Mapping[TaskPath, FileSpec],
     BeforeValidator(expand_files, json_schema_input_type=Mapping[str, FileSpec | str | None]),
 ]
-
-
-class Retry(Record):
-    """When a task that ended with a verdict of class ``user`` is run again; faults of the grid are retried anyway."""
-
-    attempts: Annotated[int, _whole(1, 100)] = Field(
-        description="How often to run the task at most, the first time included.", examples=[3]
-    )
-    on: Annotated[tuple[_RetryWord, ...], AfterValidator(_unique)] = Field(
-        default=("exit_code", "signal"),
-        description="The verdicts that are worth another try; user stands for all of that class.",
-    )
-    delay: Seconds = Field(default=0.0, description="Seconds to wait before the second run.", examples=["10s"])
-    backoff: Annotated[float, BeforeValidator(_backoff, json_schema_input_type=NumberInput)] = Field(
-        default=1.0, description="Factor by which the delay grows from one run to the next, 1 to 10.", examples=[2]
-    )
 
 
 class TaskSpec(Record):
@@ -224,13 +174,13 @@ class TaskSpec(Record):
     environment: Mapping[_Variable, _Text] = Field(
         default={}, description="Environment variables.", examples=[{"OMP_NUM_THREADS": "1"}], max_length=MAX_ITEMS
     )
-    secrets: Annotated[tuple[_Variable, ...], AfterValidator(_unique)] = Field(
+    secrets: Annotated[tuple[_Variable, ...], AfterValidator(unique)] = Field(
         default=(), description="Names of stored secrets to set as environment variables.", max_length=MAX_ITEMS
     )
     limits: Limits = Field(
         default=Limits(), description="What the task may use at most; by default the server's policy."
     )
-    best_effort: Annotated[tuple[_LimitName, ...], AfterValidator(_unique)] = Field(
+    best_effort: Annotated[tuple[_LimitName, ...], AfterValidator(unique)] = Field(
         default=(),
         description="Limits that the task can do without: nodes that cannot enforce them may run it, the result tells.",
         examples=[["storage"]],
@@ -247,10 +197,10 @@ class TaskSpec(Record):
         description="Units of counters that the whole grid shares, such as licences.",
         examples=[{"matlab": 1}],
     )
-    priority: Annotated[int, _whole(-100, 100)] = Field(
+    priority: Annotated[int, whole(-100, 100)] = Field(
         default=0, description="-100 to 100; the higher goes first among the tasks of one user."
     )
-    after: Annotated[tuple[_TaskId, ...], AfterValidator(_unique)] = Field(
+    after: Annotated[tuple[_TaskId, ...], AfterValidator(unique)] = Field(
         default=(), description="Ids of the tasks that must succeed before.", max_length=MAX_ITEMS
     )
     expires: PositiveSeconds | None = Field(
@@ -321,6 +271,8 @@ def _contradictions(spec: TaskSpec, broken: set[str]) -> Iterator[Fault]:
         )
     if spec.args and not spec.args[0]:
         yield Fault("args[0]", "is empty, so there is no program to run")
+    if spec.retry and spec.retry.attempts is None and spec.retry.memory is None:
+        yield Fault("retry.attempts", "is missing", "write how often to run the task at most, such as 3")
     if spec.limits.gpu_memory and not spec.limits.gpus:
         yield Fault("limits.gpu_memory", "is of no use without limits.gpus", "write how many cards the task needs")
 

@@ -13,7 +13,8 @@ from tasks.states import AttemptState, NodeMode, Phase, TaskState
 class TaskView(Record):
     """One task as its owner sees it. ``verdict``, ``verdict_class``, ``reason`` are empty until it is final.
 
-    ``attempt`` and ``node`` are those of the newest attempt, ``phase`` is set while it runs; times are UTC.
+    ``attempt`` and ``node`` are those of the newest attempt, ``phase`` is set while it runs, ``tried_again_at`` while
+    it waits for the time of its next attempt; times are UTC.
     """
 
     id: str
@@ -38,6 +39,7 @@ class TaskView(Record):
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    tried_again_at: datetime | None = None
 
 
 class TaskPage(Record):
@@ -48,7 +50,10 @@ class TaskPage(Record):
 
 
 class AttemptView(Record):
-    """One attempt of a task, with the reason it ended."""
+    """One attempt of a task, with the reason it ended.
+
+    ``memory_bytes`` is the memory limit that it was given; ``decision`` says why the task was, or was not, tried again.
+    """
 
     id: str
     number: int
@@ -58,7 +63,9 @@ class AttemptView(Record):
     verdict: str = ""
     verdict_class: str = ""
     reason: str = ""
+    decision: str = ""
     exit_code: int | None = None
+    memory_bytes: int | None = None
     image_digest: str = ""
     assigned_at: datetime
     started_at: datetime | None = None
@@ -99,6 +106,8 @@ class NodeStatus(Record):
     cpus_used: float
     memory: int
     memory_used: int
+    storage: int = 0
+    storage_used: int = 0
     slots: int
     running: int
     last_seen: datetime | None = None

@@ -106,6 +106,13 @@ def since(moment: datetime | None, now: datetime) -> str:
     return human_seconds(float(round(max(0.0, (now - moment).total_seconds()))))
 
 
+def moment(at: datetime | None) -> str:
+    """A time to come: that of the day, in UTC, for people; all of it into a pipe."""
+    if at is None:
+        return ""
+    return f"{at.astimezone(UTC):%H:%M:%S} UTC" if on_terminal() else since(at, at)
+
+
 def size(count: int | None) -> str:
     """A number of bytes for people; the number itself into a pipe."""
     if count is None:

@@ -14,8 +14,8 @@ from grid.cli.exits import INTERRUPTED, exit_status
 from grid.cli.following import copy_log, follow
 from grid.client import Client
 from grid.handle import Result, Task
-from tasks.units import human_seconds
-from tasks.views import ExplainView, TaskView
+from tasks.units import human_seconds, human_size
+from tasks.views import AttemptView, ExplainView, TaskView
 
 T = TypeVar("T")
 
@@ -134,11 +134,13 @@ def _row(view: TaskView, now: datetime) -> tuple[printing.Cell, ...]:
 def status(task_id: common.TaskId, as_json: common.AsJson = False) -> None:
     """Show how a task is."""
     with Client() as client:
-        view = client.find(task_id).view
+        task = client.find(task_id)
+        view = task.view
+        tried = task.attempts() if view.attempts > 1 or view.tried_again_at else ()
     if as_json:
         printing.say_json(view)
         return
-    printing.facts(_about(view, datetime.now(UTC)))
+    printing.facts([*_about(view, datetime.now(UTC)), *(_attempt(one) for one in tried)])
 
 
 def logs(
@@ -226,11 +228,20 @@ def _about(view: TaskView, now: datetime) -> list[tuple[str, printing.Cell]]:
         ("exit code", "" if view.exit_code is None else str(view.exit_code)),
         ("node", view.node),
         ("attempts", str(view.attempts)),
+        ("tried again", printing.moment(view.tried_again_at)),
         ("image", view.image),
         ("labels", " ".join(f"{key}={value}" for key, value in view.labels.items())),
         ("submitted", printing.since(view.created_at, now)),
         ("took", took),
     ]
+
+
+def _attempt(one: AttemptView) -> tuple[str, printing.Cell]:
+    """How one attempt went, and what was decided then."""
+    memory = "" if one.memory_bytes is None else f" with {human_size(one.memory_bytes)} of memory"
+    ended = f"{one.verdict}: {one.reason}" if one.verdict else str(one.state)
+    decision = f"; {one.decision}" if one.decision else ""
+    return f"attempt {one.number}", f"on {one.node}{memory}, {ended}{decision}"
 
 
 def _state(view: TaskView) -> str:

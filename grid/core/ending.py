@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from grid.core import mirror, records
+from grid.core import mirror, offers, policy, records
 from grid.core.conf import conf
 from grid.core.models import Attempt
-from grid.core.records import Again, Ending
-from tasks.retry import EndedAttempt, RetryPolicy, after_attempt
-from tasks.spec import Retry
+from grid.core.records import Again, Ending, Larger
+from tasks.limits import Limits
+from tasks.retry import EndedAttempt, RetryDecision, RetryPolicy, after_attempt
+from tasks.retryrule import Retry
+from tasks.spec import parse_spec
 from tasks.states import AttemptState
 from tasks.verdicts import Judgement, Verdict, VerdictClass, other
 
@@ -55,7 +58,7 @@ def returned(
         # Naming the state takes the row's lock: a node that takes it up at this moment is either first or stale.
         if not Attempt.objects.filter(id=attempt.id, state=AttemptState.ASSIGNED).update(session="-"):
             return False
-        return records.end(attempt, Ending(other(verdict, why), again), now)
+        return records.end(attempt, Ending(other(verdict, why), again, decision=again.reason), now)
 
 
 def _ending(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], now: datetime) -> Ending:
@@ -65,20 +68,59 @@ def _ending(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], no
         return Ending(judgement, None, records.cancel_judgement(task), facts)
     if judgement.verdict is Verdict.HANDED_BACK:
         # The operator's doing, and nobody's fault: it counts for nothing, and the task need not avoid the node.
-        return Ending(judgement, Again(now, tuple(task.avoid), judgement.reason), None, facts)
-    ended = EndedAttempt(judgement.verdict, judgement.verdict_class, attempt.node.name)
-    policy = RetryPolicy(node_lost_attempts=conf().max_lost_attempts)
-    rule = Retry.model_validate(task.spec["retry"]) if task.spec.get("retry") else None
-    decision = after_attempt(ended, _earlier(attempt), rule, policy, now.timestamp())
+        again = Again(now, tuple(task.avoid), judgement.reason)
+        return Ending(judgement, again, None, facts, "handed back: again at once, and it counts for nothing")
+    decision = _decide(attempt, judgement, facts, now)
     if decision.again:
-        again = Again(datetime.fromtimestamp(decision.not_before, UTC), tuple(sorted(decision.avoid)), decision.reason)
-        return Ending(judgement, again, None, facts)
+        again = Again(
+            not_before=datetime.fromtimestamp(decision.not_before, UTC),
+            avoid=tuple(sorted(decision.avoid)),
+            reason=decision.reason,
+            larger=None if decision.memory_bytes is None else _with_memory(attempt, decision.memory_bytes),
+        )
+        return Ending(judgement, again, None, facts, decision.reason)
     final = (
         other(Verdict.POISON, f"{decision.reason}; the last time: {judgement.reason}")
         if decision.verdict_override
         else None
     )
-    return Ending(judgement, None, final, facts)
+    return Ending(judgement, None, final, facts, decision.reason)
+
+
+def _decide(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], now: datetime) -> RetryDecision:
+    task = attempt.task
+    rule = Retry.model_validate(task.spec["retry"]) if task.spec.get("retry") else None
+    wants_memory = judgement.verdict is Verdict.MEMORY_LIMIT and rule is not None and rule.memory is not None
+    terms = RetryPolicy(
+        node_lost_attempts=conf().max_lost_attempts,
+        most_memory_bytes=_most_memory(attempt) if wants_memory else None,
+    )
+    ended = EndedAttempt(
+        judgement.verdict,
+        judgement.verdict_class,
+        attempt.node.name,
+        facts.get("exit_code"),
+        attempt.memory_bytes,
+    )
+    chance = random.random()  # noqa: S311 - it spreads waits, and keeps no secret
+    return after_attempt(ended, _earlier(attempt), rule, terms, now.timestamp(), chance)
+
+
+def _most_memory(attempt: Attempt) -> int | None:
+    """The most memory that the task can be given: by the server's caps, and by the nodes that could run it."""
+    offered = offers.current()
+    bounds = [conf().max_limits.memory]
+    if offered is not None:
+        bounds.append(offered.most_memory(policy.demand_from(attempt.task.demand.data)))
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def _with_memory(attempt: Attempt, memory_bytes: int) -> Larger:
+    """The task's limits and demand with so much memory; all else stays as it was effective so far."""
+    task = attempt.task
+    limits = Limits.model_validate({**task.limits, "memory": memory_bytes})
+    demand = policy.demand_of(task.owner_id, parse_spec(task.spec, default_name=task.name), limits)
+    return Larger(limits.model_dump(mode="json", exclude_none=True), demand.key, policy.demand_data(demand))
 
 
 def _earlier(attempt: Attempt) -> list[EndedAttempt]:
@@ -87,7 +129,8 @@ def _earlier(attempt: Attempt) -> list[EndedAttempt]:
         return []
     before = Attempt.objects.filter(task_id=attempt.task_id, number__lt=attempt.number, started_at__isnull=False)
     before = before.exclude(verdict=Verdict.HANDED_BACK)
+    columns = ("verdict", "verdict_class", "node__name", "exit_code", "memory_bytes")
     return [
-        EndedAttempt(Verdict(verdict), VerdictClass(kind), node)
-        for verdict, kind, node in before.order_by("number").values_list("verdict", "verdict_class", "node__name")
+        EndedAttempt(Verdict(verdict), VerdictClass(kind), node, code, memory)
+        for verdict, kind, node, code, memory in before.order_by("number").values_list(*columns)
     ]

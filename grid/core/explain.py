@@ -52,7 +52,8 @@ def _earlier(task: Task) -> dict[str, int]:
 def _words(task: Task, state: TaskState) -> str:
     if state is TaskState.WAITING:
         if task.not_before is not None:
-            return f"it is tried again at {task.not_before:%H:%M:%S} UTC"
+            why = f" ({task.attempt.decision})" if task.attempt and task.attempt.decision else ""
+            return f"it is tried again at {task.not_before:%H:%M:%S} UTC{why}"
         names = task.needs.exclude(needs__state=TaskState.SUCCEEDED).values_list("needs__name", "needs_id")
         return "it waits for " + ", ".join(f"{name} ({task_id})" for name, task_id in names)
     if state is TaskState.ASSIGNED:

@@ -32,6 +32,12 @@ class Offers:
             return ()
         return (*found.grid_reasons, *(f"{one.node}: {reason}" for one in found.per_node for reason in one.reasons))
 
+    def most_memory(self, demand: Demand) -> int:
+        """The most memory that a task of this demand could have on some node, were it empty; 0 without such a node."""
+        found = explain(demand, QueuedTask("new", 0, 0.0), self.nodes, conf().licences, 0.0)
+        able = {one.node for one in found.per_node if one.fits_ever}
+        return max((node.capacity.memory for node in self.nodes if node.name in able), default=0)
+
     def image_fault(self, image: str) -> Fault | None:
         """An image that no node has is a fault when no node can fetch it; else the node that tries will tell."""
         if self.can_pull or "@" in image or _names_its_registry(image):

@@ -49,6 +49,7 @@ def task_view(task: Task) -> TaskView:
         queued_at=task.queued_at,
         started_at=task.started_at,
         finished_at=task.finished_at,
+        tried_again_at=task.not_before if task.state == TaskState.WAITING else None,
     )
 
 
@@ -93,7 +94,9 @@ def attempt_view(attempt: Attempt) -> AttemptView:
         verdict=attempt.verdict,
         verdict_class=attempt.verdict_class,
         reason=attempt.reason,
+        decision=attempt.decision,
         exit_code=attempt.exit_code,
+        memory_bytes=attempt.memory_bytes,
         image_digest=attempt.image_digest,
         assigned_at=attempt.assigned_at,
         started_at=attempt.started_at,

@@ -27,25 +27,40 @@ Transaction = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class Larger:
+    """What a task gets from its next attempt on: its limits, and what it demands of a node with them."""
+
+    limits: Mapping[str, Any]
+    demand_key: str
+    demand_data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Again:
-    """A task goes back to the queue after an attempt: not before a time, and not on the nodes named."""
+    """A task goes back to the queue after an attempt: not before a time, and not on the nodes named.
+
+    ``larger`` is set where it gets more than it had.
+    """
 
     not_before: datetime
     avoid: tuple[str, ...]
     reason: str
+    larger: Larger | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How an attempt ends: its judgement, the facts to keep with it, and ``again`` when the task is to be tried again.
 
-    ``judgement`` is that of the attempt, ``task_judgement`` that of the task where it differs (poison).
+    ``judgement`` is that of the attempt, ``task_judgement`` that of the task where it differs (poison). ``decision``
+    says why the task is, or is not, tried again.
     """
 
     judgement: Judgement
     again: Again | None = None
     task_judgement: Judgement | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    decision: str = ""
 
 
 def create(task: Task, demand_data: Mapping[str, Any], needs: Iterable[str], now: datetime) -> None:
@@ -77,17 +92,19 @@ def assign_all(pairs: Sequence[tuple[str, Node]], now: datetime, lease_seconds: 
     """Give queued tasks to nodes; those not queued any more are left out. The caller's transaction checks the fence."""
     # Everybody who locks several tasks does so in the order of their ids, so that nobody waits in a circle.
     rows = Task.objects.select_for_update().filter(id__in=[task for task, _ in pairs]).order_by("id")
-    made_before = dict(rows.values_list("id", "attempts_made"))
+    seen = {task: (made, memory) for task, made, memory in rows.values_list("id", "attempts_made", "limits__memory")}
     until = now + timedelta(seconds=lease_seconds)
     attempts = []
     for task_id, node in pairs:
-        number = made_before.get(task_id, 0) + 1
+        made_before, memory_bytes = seen.get(task_id, (0, None))
+        number = made_before + 1
         attempt = Attempt(
             task_id=task_id,
             number=number,
             node=node,
             nonce=secrets.token_hex(8),
             token=secrets.token_hex(24),
+            memory_bytes=memory_bytes,
             assigned_at=now,
             lease_until=until,
             phase_deadline=until,
@@ -155,6 +172,7 @@ def end(attempt: Attempt, ending: Ending, now: datetime) -> bool:
             verdict_class=judgement.verdict_class,
             reason=judgement.reason,
             advice=judgement.advice,
+            decision=ending.decision,
             **ending.facts,
         )
     )
@@ -181,14 +199,20 @@ def end(attempt: Attempt, ending: Ending, now: datetime) -> bool:
 
 def _requeue(attempt: Attempt, again: Again, now: datetime) -> bool:
     """Queue the task again; False when it was cancelled: then nobody wants another attempt."""
-    later = again.not_before > now
+    later, larger = again.not_before > now, again.larger
     wanted = Task.objects.filter(id=attempt.task_id, attempt=attempt, cancel_requested_at__isnull=True)
+    if larger is not None:
+        owner = attempt.task.owner_id
+        Demand.objects.get_or_create(
+            key=larger.demand_key, defaults={"owner_id": owner, "data": dict(larger.demand_data)}
+        )
     moved = wanted.filter(state__in=ACTIVE_STATES).update(
         state=TaskState.WAITING if later else TaskState.QUEUED,
         not_before=again.not_before if later else None,
         queued_at=None if later else now,
         started_at=None,
         avoid=list(again.avoid),
+        **({} if larger is None else {"limits": dict(larger.limits), "demand_id": larger.demand_key}),
     )
     if moved:
         events.append(attempt.task_id, "retry", now, reason=again.reason)

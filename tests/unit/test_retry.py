@@ -14,8 +14,16 @@ NOW = 1000.0
 POLICY = RetryPolicy()
 
 
-def ended(verdict: Verdict, node: str = "") -> EndedAttempt:
-    return EndedAttempt(verdict, CLASS_OF[verdict], node)
+MIB = 1024**2
+
+
+def ended(verdict: Verdict, node: str = "", exit_code: int | None = None, memory: int | None = None) -> EndedAttempt:
+    return EndedAttempt(verdict, CLASS_OF[verdict], node, exit_code, memory)
+
+
+def starved(mebibytes: int) -> EndedAttempt:
+    """An attempt that ran out of so much memory."""
+    return ended(Verdict.MEMORY_LIMIT, "n", 137, mebibytes * MIB)
 
 
 def after(*attempts: EndedAttempt, rule: Retry | None = None, policy: RetryPolicy = POLICY) -> RetryDecision:
@@ -109,6 +117,83 @@ class TestFailuresOfTheUser:
         failed = [ended(Verdict.EXIT_CODE)] * 60
         assert after(*failed, rule=Retry(attempts=100, delay=10.0, backoff=10.0)).not_before == NOW + 3600
         assert after(failed[0], rule=Retry(attempts=2, delay=7200.0)).not_before == NOW + 7200
+
+    def test_the_task_may_bound_the_growth_itself(self) -> None:
+        rule = Retry(attempts=9, delay=10.0, backoff=10.0, max_delay=60.0)
+        failed = ended(Verdict.EXIT_CODE)
+        assert after(failed, failed, failed, rule=rule).not_before == NOW + 60
+
+    def test_chance_adds_up_to_a_tenth_to_a_wait(self) -> None:
+        rule = Retry(attempts=2, delay=10.0)
+        failed = ended(Verdict.EXIT_CODE)
+        assert after_attempt(failed, (), rule, POLICY, NOW, chance=0.5).not_before == NOW + 10.5
+        assert after_attempt(ended(Verdict.UPLOAD), (), None, POLICY, NOW, chance=1.0).not_before == NOW + 1.1
+
+
+class TestExitCodes:
+    def test_they_tell_apart_what_is_worth_another_try(self) -> None:
+        rule = Retry(attempts=3, exit_codes=(75, 139))
+        assert after(ended(Verdict.EXIT_CODE, exit_code=75), rule=rule).again
+        assert after(ended(Verdict.SIGNAL, exit_code=139), rule=rule).again
+        decision = after(ended(Verdict.EXIT_CODE, exit_code=1), rule=rule)
+        assert not decision.again
+        assert decision.reason == "exit 1 is not among the exit codes that the task wants retried"
+
+    def test_they_say_nothing_of_limits(self) -> None:
+        rule = Retry(attempts=3, on=("time_limit",), exit_codes=(75,))
+        assert after(ended(Verdict.TIME_LIMIT, exit_code=137), rule=rule).again
+        assert after(ended(Verdict.EXIT_CODE, exit_code=75), rule=rule).again
+
+
+class TestWantOfMemory:
+    def test_a_factor_gives_more_each_time_until_the_budget_is_used_up(self) -> None:
+        rule = Retry(memory=2, delay=5.0)
+        first = after(starved(64), rule=rule)
+        assert (first.again, first.memory_bytes, first.not_before) == (True, 128 * MIB, NOW + 5)
+        assert first.reason == "memory_limit at 64M (1 of 3): again with 128M in 5s"
+        second = after(starved(64), starved(128), rule=rule)
+        assert second.memory_bytes == 256 * MIB
+        last = after(starved(64), starved(128), starved(256), rule=rule)
+        assert (last.again, last.memory_bytes) == (False, None)
+        assert last.reason == "memory_limit at 256M (3 of 3): none is left"
+
+    def test_a_list_gives_the_next_larger_size(self) -> None:
+        rule = Retry.model_validate({"memory": ["1G", "32M", "128M"]})
+        assert after(starved(64), rule=rule).memory_bytes == 128 * MIB
+        assert after(starved(64), starved(128), rule=rule).memory_bytes == 1024 * MIB
+        decision = after(starved(1024), rule=rule)
+        assert not decision.again
+        assert decision.reason == "memory_limit at 1G (1 of 4): the task names no larger size"
+
+    def test_it_gets_no_more_than_there_is(self) -> None:
+        policy = RetryPolicy(most_memory_bytes=100 * MIB)
+        assert after(starved(64), rule=Retry(memory=2), policy=policy).memory_bytes == 100 * MIB
+        decision = after(starved(64), starved(100), rule=Retry(memory=2), policy=policy)
+        assert not decision.again
+        assert decision.reason == "memory_limit at 100M (2 of 3): no task can be given more than 100M here"
+
+    def test_its_budget_and_the_others_are_apart(self) -> None:
+        rule = Retry(attempts=2, memory=2, memory_attempts=2)
+        failed = ended(Verdict.EXIT_CODE, exit_code=1)
+        assert after(starved(64), failed, rule=rule).again
+        assert not after(starved(64), failed, failed, rule=rule).again
+        assert after(failed, starved(64), rule=rule).again
+        assert not after(failed, starved(64), starved(128), rule=rule).again
+
+    def test_a_fault_of_the_grid_between_costs_nothing(self) -> None:
+        decision = after(starved(64), ended(Verdict.NODE_LOST, "n1"), starved(128), rule=Retry(memory=2))
+        assert decision.memory_bytes == 256 * MIB
+
+    def test_without_a_way_to_more_it_is_like_any_failure(self) -> None:
+        assert not after(starved(64), rule=Retry(attempts=3)).again
+        decision = after(starved(64), rule=Retry(attempts=3, on=("memory_limit",)))
+        assert (decision.again, decision.memory_bytes) == (True, None)
+
+    def test_where_nothing_was_limited_nothing_can_be_raised(self) -> None:
+        assert not after(ended(Verdict.MEMORY_LIMIT, "n"), rule=Retry(memory=2)).again
+
+    def test_a_task_without_own_attempts_has_its_first_one(self) -> None:
+        assert not after(ended(Verdict.EXIT_CODE), rule=Retry(memory=2)).again
 
 
 @pytest.mark.parametrize("verdict", sorted(FINAL))

@@ -19,6 +19,7 @@ class Attempt(models.Model):
 
     ``nonce`` travels in the broker message and opens the order once; ``token`` must come with every later word of the
     node. ``lease_until`` and ``phase_deadline`` are the server's promises that nothing stays running for ever.
+    ``memory_bytes`` is the memory limit that it was given; ``decision`` says why the task was, or was not, tried again.
     """
 
     id = models.CharField(max_length=32, primary_key=True, default=new_id)
@@ -29,6 +30,7 @@ class Attempt(models.Model):
     phase = models.CharField(max_length=12, choices=_PHASES, default="")
     nonce = models.CharField(max_length=32)
     token = models.CharField(max_length=64)
+    memory_bytes = models.BigIntegerField(null=True)
     session = models.CharField(max_length=64, default="")
 
     assigned_at = models.DateTimeField()
@@ -43,6 +45,7 @@ class Attempt(models.Model):
     verdict_class = models.CharField(max_length=16, default="")
     reason = models.TextField(default="")
     advice = models.TextField(default="")
+    decision = models.TextField(default="")
     exit_code = models.IntegerField(null=True)
     image_digest = models.CharField(max_length=200, default="")
     report = models.JSONField(null=True)
