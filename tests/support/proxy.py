@@ -77,8 +77,8 @@ class Proxy:
         self.bytes_down = 0
         self.cuts_made: list[Cut] = []
         """The cuts that have happened."""
-        self.held_pieces = 0
-        """How many pieces were on their way while packets vanished."""
+        self.held = 0
+        """How many pieces and new connections were on their way while packets vanished."""
         self._cuts: deque[Cut] = deque()
         self._lock = threading.Lock()
         self._links: set[_Link] = set()
@@ -106,6 +106,11 @@ class Proxy:
         """Make these cuts one after the other, each of them on one connection."""
         with self._lock:
             self._cuts += cuts
+
+    def spare(self) -> None:
+        """Make no cuts that have not begun."""
+        with self._lock:
+            self._cuts.clear()
 
     @property
     def cuts_due(self) -> int:
@@ -154,7 +159,7 @@ class Proxy:
             threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
-        self._passing.wait()
+        self._hold()
         if self._closed.is_set():
             client.close()
             return
@@ -205,13 +210,17 @@ class Proxy:
 
     def _travel(self, size: int) -> None:
         """Let the time pass that a piece needs."""
-        if not self._passing.is_set():
-            with self._lock:
-                self.held_pieces += 1
-            self._passing.wait()
+        self._hold()
         seconds = self.delay_seconds + (size / self.bytes_per_second if self.bytes_per_second else 0.0)
         if seconds:
             self._closed.wait(seconds)
+
+    def _hold(self) -> None:
+        """Wait while packets vanish."""
+        if not self._passing.is_set():
+            with self._lock:
+                self.held += 1
+            self._passing.wait()
 
     def _allowed(self, link: _Link, up: bool, piece: bytes) -> int:
         """How many bytes of the piece still get through."""

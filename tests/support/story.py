@@ -49,6 +49,14 @@ def ended_once(task: Task, attempts: int | None = None) -> None:
     assert attempts in (None, len(verdicts)), [f"{one.verdict}: {one.reason}" for one in task.attempts()]
 
 
+def ended(pid: int) -> bool:
+    """True when the process has ended, though nobody may have asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True
+
+
 def identity(grid: RunningGrid, node: Worker | None = None) -> str:
     """The name by which the containers of a node are known, by default of the grid's own one."""
     name, folder = (node.name, node.directory) if node else (str(grid.facts["node"]), grid.directory / "node")

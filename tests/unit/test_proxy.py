@@ -108,6 +108,14 @@ def test_a_cut_on_the_way_up_lets_so_many_bytes_through(proxy: Proxy, echo: Echo
         assert received(client, 9) == b"once only"
 
 
+def test_cuts_that_were_not_made_can_be_spared(proxy: Proxy) -> None:
+    proxy.cut(Cut(up=True, after_bytes=0))
+    proxy.spare()
+    with connected(proxy) as client:
+        client.sendall(b"whole")
+        assert received(client, 5) == b"whole"
+
+
 @pytest.mark.parametrize("size", [0, 1, 8])
 def test_a_cut_on_the_way_down_lets_so_many_bytes_through(proxy: Proxy, echo: Echo, size: int) -> None:
     proxy.cut(Cut(up=False, after_bytes=size))
@@ -147,7 +155,7 @@ def test_packets_vanish_without_a_word_and_arrive_late(proxy: Proxy, echo: Echo)
         assert received(client, 1) == b"1"
         proxy.vanish()
         client.sendall(b"2")
-        eventually(lambda: proxy.held_pieces == 1)
+        eventually(lambda: proxy.held == 1)
         with connected(proxy) as later:  # a new connection gets no answer either
             later.sendall(b"3")
             later.settimeout(0.1)
@@ -165,7 +173,7 @@ def test_connections_may_be_gone_when_packets_pass_again(proxy: Proxy, echo: Ech
         assert received(client, 1) == b"1"
         proxy.vanish()
         client.sendall(b"2")
-        eventually(lambda: proxy.held_pieces == 1)
+        eventually(lambda: proxy.held == 1)
         proxy.appear(reset=True)
         with pytest.raises(ConnectionResetError):
             received(client, 1)
