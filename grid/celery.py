@@ -48,6 +48,8 @@ def make_app(broker_url: str = "") -> Celery:
         worker_enable_remote_control=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A broker whose disk or memory is full refuses even to be read; that ends one day, and so must not the worker.
+        broker_channel_error_retry=True,
     )
     return made
 

@@ -8,12 +8,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from celery.events.dispatcher import EventDispatcher
 from celery.worker import WorkController
 from celery.worker import state as worker_state
+from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.control import control_command
+from kombu import Connection
 
 from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
 from nodes.agent import Agent
@@ -23,6 +26,10 @@ from tasks.order import Welcome
 # More threads than slots: a thread that still reports one attempt must not hold up the next.
 SPARE_THREADS = 2
 EVENT_HEARTBEAT_SECONDS = 5
+# The longest wait between two tries to reach a broker that is away.
+RECONNECT_SECONDS = 2
+# Celery gave up; whoever keeps this process running should start it again.
+_GAVE_UP = 1
 # How long Celery's own goodbye (to the broker, to Flower) may take when nothing runs any more.
 _GOODBYE_SECONDS = 3.0
 
@@ -49,6 +56,17 @@ class Dispatcher(EventDispatcher):
                 if sent:
                     self._publish(sent, self.producer, f"{group}.multi")
                 del events[: len(sent)]
+
+
+class Consumer(CeleryConsumer):
+    """Goes on within seconds when the broker is back. Celery's own waits longer each time, up to half a minute."""
+
+    def ensure_connected(self, conn: Connection) -> Connection:
+        """Connect, however long that takes."""
+        # The one place where Celery leaves the waits to kombu's defaults.
+        conn.ensure_connection = partial(conn.ensure_connection, interval_max=RECONNECT_SECONDS)  # type: ignore[method-assign]
+        connected: Connection = super().ensure_connected(conn)
+        return connected
 
 
 class Worker:
@@ -81,13 +99,15 @@ class Worker:
             without_gossip=True,
             without_mingle=True,
             heartbeat_interval=EVENT_HEARTBEAT_SECONDS,
+            consumer_cls=Consumer,
         )
         _log.info(event("serving", queue=welcome.queue, slots=slots))
         controller.start()
-        if self._leaving.locked():
-            # Celery has nothing more to do, but what the agent has begun to clean up must not be cut short.
-            self._released.wait()
-        return self._status or int(controller.exitcode or 0)
+        # Nobody reads the queue any more: not to end now would be to look ready for as long as something runs here.
+        self.leave(int(controller.exitcode or _GAVE_UP))
+        # Celery has nothing more to do, but what the agent has begun to clean up must not be cut short.
+        self._released.wait()
+        return self._status
 
     def leave(self, status: int = 0) -> None:
         """Take up nothing more and end; what still runs after a while is left to the next start. From any thread."""
