@@ -99,6 +99,7 @@ class Runner:
         self._rooms = RoomWatch()
         self._cleaner = Cleaner(self._remove)
         self._pulls = ThreadPoolExecutor(_PULLS, thread_name_prefix="image")
+        self._adopted: set[str] = set()
 
     def start(self) -> None:
         """Start what works beside the attempts."""
@@ -130,6 +131,7 @@ class Runner:
 
     def adopt(self, running: Running) -> None:
         """Take the cores of an attempt that a former start began, before others can be given them."""
+        self._adopted.add(running.attempt)
         self._parts.cores.retake(running.attempt, running.folder.cores())
 
     def clean(self, attempt: str) -> None:
@@ -165,9 +167,20 @@ class Runner:
             self._shipper.unfollow(running.attempt)
             # Of an adopted attempt that did not come as far as to its program, which gives them back otherwise.
             self._parts.cores.release(running.attempt)
+            self._end_adopted(running.attempt)
         if seen.evidence.stopped is StopCause.LEASE_LOST:
             return None
         return self._unreported(seen, logs)
+
+    def _end_adopted(self, attempt: str) -> None:
+        """When an adopted attempt ends before we have come as far as to its program, that may still be running."""
+        if attempt not in self._adopted:
+            return
+        self._adopted.discard(attempt)
+        try:
+            self._parts.runtime.kill(attempt)
+        except NodeFault as fault:
+            _log.error(event("not_swept", attempt=attempt, message=str(fault)))
 
     def _attempt(self, seen: _Seen, logs: LogFiles) -> None:
         running = seen.running

@@ -104,7 +104,7 @@ class Runtime(Protocol):
         """Run ``job`` to its end under its limits; a job whose attempt is already there is adopted, not run again."""
 
     def kill(self, attempt: str) -> None:
-        """End the job of ``attempt`` at once, if there is one."""
+        """End the job of ``attempt`` at once, if there is one; what a former start of the node left is removed."""
 
     def reap(self, keep: Collection[str]) -> tuple[str, ...]:
         """Remove what was left behind by attempts that are not in ``keep``; return their ids."""

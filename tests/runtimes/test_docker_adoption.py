@@ -114,6 +114,26 @@ def test_container_of_a_known_end_is_removed_by_the_next_start(docker_runtime: D
     until(lambda: not state_of(job))
 
 
+def test_container_that_was_created_and_not_started_is_removed_when_nobody_wants_it_any_more(
+    docker_runtime: DockerRuntime, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path, "true")
+    docker_runtime.engine.create(
+        profile.container_name(job.attempt), {"Image": job.image, "Labels": profile.labels(job)}
+    )
+    stop = Stop()
+    stop.request(StopCause.LEASE_LOST, "the server has given it to another node")
+    assert docker_runtime.run(job, stop).exit_code is None
+    until(lambda: not state_of(job))
+
+
+def test_kill_removes_what_a_former_start_has_left(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
+    job = make_job(tmp_path, "sh", "-c", "echo ready; sleep 60")
+    killed_agent(job, said(job))
+    docker_runtime.kill(job.attempt)
+    until(lambda: not state_of(job))
+
+
 def test_time_limit_counts_from_the_start_of_the_program(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
     job = make_job(tmp_path, "sh", "-c", "echo ready; sleep 60", limits={"time": "3s"})
     killed_agent(job, said(job))

@@ -67,6 +67,8 @@ class Run:
                 return self._adopt(there)
             self._engine.remove(there["Id"])
         if self._stop.requested:
+            # A former life of ours may have created the container and died before it could start it.
+            self.container = profile.container_name(self._job.attempt)
             return self._never_started()
         there = self._create()
         return self._begin() if there is None else self._adopt(there)

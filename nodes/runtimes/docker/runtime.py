@@ -41,6 +41,7 @@ class DockerRuntime:
         self._ability: Ability | None = None
         self._tree: Tree | None = None
         self._volumes: dict[str, tuple[str, ...]] = {}
+        self._running: set[str] = set()
 
     def probe(self) -> Capabilities:
         """Ask the engine what it offers. Raises NodeFault when it does not answer."""
@@ -58,6 +59,7 @@ class DockerRuntime:
             ability = self._ability or self._ask()
             group = self._group(job.attempt, adopted=marks.started)
             run = Run(Place(self.engine, ability, group, self._image_volumes(job.image)), job, stop)
+            self._running.add(job.attempt)
             try:
                 end = run.to_end()
                 marks.set_exit(end)
@@ -66,6 +68,8 @@ class DockerRuntime:
                     group.kill()
                 self._cleaner.put(Leftovers(run.container, group, self._tree))
                 raise
+            finally:
+                self._running.discard(job.attempt)
             self._cleaner.put(Leftovers(run.container, group, self._tree))
             return end
 
@@ -75,11 +79,13 @@ class DockerRuntime:
         self._cleaner.put(Leftovers(profile.container_name(attempt), group, self._tree))
 
     def kill(self, attempt: str) -> None:
-        """End the job of ``attempt`` at once, if there is one. Raises NodeFault."""
+        """End the job of ``attempt`` at once, if there is one; remove it unless it is run here. Raises NodeFault."""
         with _faults():
             if self._tree is not None and attempt in self._tree.names():
                 self._tree.open(attempt).kill()
             self.engine.kill(profile.container_name(attempt))
+        if attempt not in self._running:
+            self._leave(attempt)
 
     def reap(self, keep: Collection[str]) -> tuple[str, ...]:
         """End and remove all containers and groups of this node whose attempt is not in ``keep``. Raises NodeFault."""
