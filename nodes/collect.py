@@ -18,7 +18,7 @@ from nodes.beneath import Found, Refusal, Walk, check_regular, open_beneath
 from nodes.patterns import Pattern
 from tasks.errors import NodeFault
 from tasks.files import MAX_PATH_BYTES, CollectRule
-from tasks.outcome import MissingOutput
+from tasks.outcome import MissingOutput, TooLargeFile
 
 _PIECE = 1 << 20
 _NEAR_NAMES = 2000
@@ -61,11 +61,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """All that came of the rules; ``missing`` lists the required ones for which nothing came home."""
+    """All that came of the rules; ``missing`` lists the required ones for which nothing came home.
+
+    ``too_large`` are those of the refused that are larger than any one file may be.
+    """
 
     files: tuple[CollectedFile, ...] = ()
     missing: tuple[MissingOutput, ...] = ()
     refused: tuple[Refused, ...] = ()
+    too_large: tuple[TooLargeFile, ...] = ()
 
 
 def collect(root: Path, rules: Sequence[CollectRule], *, into: Path, caps: Caps) -> Collected:
@@ -90,6 +94,7 @@ def collect(root: Path, rules: Sequence[CollectRule], *, into: Path, caps: Caps)
         tuple(collection.files),
         tuple(MissingOutput(glob=glob, near=_near(glob, names)) for glob in missing),
         tuple(collection.refused_list()),
+        tuple(collection.too_large),
     )
 
 
@@ -100,6 +105,7 @@ class _Collection:
     caps: Caps
     files: list[CollectedFile] = field(default_factory=list)
     satisfied: set[int] = field(default_factory=set)
+    too_large: list[TooLargeFile] = field(default_factory=list)
     _refused: list[Refused] = field(default_factory=list)
     _refused_count: int = 0
     _names: set[str] = field(default_factory=set)
@@ -143,11 +149,17 @@ class _Collection:
             return f"would be {name} in the result, as another file is"
         return ""
 
+    def _note_too_large(self, path: str, size: int) -> None:
+        if len(self.too_large) < self.caps.refused:
+            self.too_large.append(TooLargeFile(path=clean(path), size=size, most=self.caps.file_bytes))
+
     def _copy(self, found: Found) -> tuple[Path, int, str, bool]:
         """Where the copy is, its size and hash, and whether the file may be executed."""
         source = open_beneath(found.folder, found.name)
         try:
             status = check_regular(source)
+            if status.st_size > self.caps.file_bytes:
+                self._note_too_large(found.path, status.st_size)
             most = min(self.caps.file_bytes, self.caps.total_bytes - self._total)
             if status.st_size > most:
                 raise Refusal(f"has {status.st_size} bytes; {most} may still be collected")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nodes.collect import Collected, CollectedFile
 from tasks.errors import NodeFault
-from tasks.outcome import OutputFile
+from tasks.outcome import OutputFile, TooLargeFile
 
 # Together they stay well below what servers and proxies take as the body of a request.
 INLINE_FILE_BYTES = 64 * 1024
@@ -26,6 +26,7 @@ class Packed:
     inline: dict[str, str] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    too_large: list[TooLargeFile] = field(default_factory=list)
     _inline_bytes: int = 0
 
     def add(self, file: CollectedFile) -> None:
@@ -43,12 +44,19 @@ class Packed:
             self.uploads[file.sha256] = str(file.local)
 
 
-def pack(streams: Iterable[tuple[str, Path]], collected: Collected) -> Packed:
-    """Pack captured ``streams`` (name in the result, file) and ``collected`` files. Raises NodeFault ``node_disk``."""
-    packed = Packed(refused=[str(one) for one in collected.refused])
+def pack(streams: Iterable[tuple[str, Path]], collected: Collected, most_bytes: int | None = None) -> Packed:
+    """Pack captured ``streams`` (name in the result, file) and ``collected`` files. Raises NodeFault ``node_disk``.
+
+    A stream of more than ``most_bytes`` stays behind; of ``collected``, such files have been left out before.
+    """
+    packed = Packed(refused=[str(one) for one in collected.refused], too_large=list(collected.too_large))
     try:
         for name, path in streams:
-            packed.add(_captured(name, path))
+            file = _captured(name, path)
+            if most_bytes is not None and file.size > most_bytes:
+                packed.too_large.append(TooLargeFile(path=name, size=file.size, most=most_bytes))
+            else:
+                packed.add(file)
         for file in collected.files:
             packed.add(file)
     except OSError as error:

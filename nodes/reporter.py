@@ -12,8 +12,8 @@ from nodes.journal import event
 from nodes.logs import TAIL_BYTES, LogFiles
 from nodes.server import Server
 from nodes.spool import Spool, Unreported
-from tasks.errors import GridError, NotAllowed, Stale, Unavailable
-from tasks.outcome import NodeFaultEvidence, Outcome
+from tasks.errors import GridError, NotAllowed, Stale, TooLarge, Unavailable
+from tasks.outcome import NodeFaultEvidence, Outcome, TooLargeFile
 
 RETRY_SECONDS = 2.0
 MAX_RETRY_SECONDS = 15.0
@@ -95,18 +95,25 @@ class Reporter:
             for sha256 in missing:
                 if sha256 not in entry.uploads:
                     raise GridError(f"the server wants blob {sha256}, which is not of this outcome")
-                self._put(outcome, sha256, Path(entry.uploads[sha256]))
+                outcome = self._put(outcome, sha256, Path(entry.uploads[sha256]))
         raise Unavailable(f"the server still lacks {len(missing)} blobs after their upload")
 
-    def _put(self, outcome: Outcome, sha256: str, path: Path) -> None:
-        """Upload one content; a refusal names the file that has it."""
+    def _put(self, outcome: Outcome, sha256: str, path: Path) -> Outcome:
+        """Upload one content; a refusal names the file that has it.
+
+        Gives the outcome, without that content where the server has come to take less than the order said.
+        """
         try:
             self._server.put_blob(outcome.attempt, outcome.token, sha256, path)
         except (Stale, Unavailable, NotAllowed):
             raise
+        except TooLarge as error:
+            _log.warning(event("file_too_large", attempt=outcome.attempt, message=str(error)))
+            return _without(outcome, sha256)
         except GridError as error:
             name = next(file.path for file in outcome.files if file.sha256 == sha256)
             raise GridError(f'"{name}": {error}') from error
+        return outcome
 
     def _send_less(self, entry: Unreported, problem: str) -> bool:
         """The server refuses this outcome as it is: report that it could not be brought home, or at last give it up."""
@@ -167,6 +174,14 @@ class Reporter:
                 with self._lock:
                     self._busy.discard(attempt)
         return True
+
+
+def _without(outcome: Outcome, sha256: str) -> Outcome:
+    """The outcome that leaves the files with this content behind, and says so."""
+    left = tuple(TooLargeFile(path=file.path, size=file.size) for file in outcome.files if file.sha256 == sha256)
+    evidence = outcome.evidence.model_copy(update={"too_large": (*outcome.evidence.too_large, *left)})
+    files = tuple(file for file in outcome.files if file.sha256 != sha256)
+    return outcome.model_copy(update={"files": files, "evidence": evidence})
 
 
 def _log_files(entry: Unreported) -> LogFiles:

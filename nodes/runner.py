@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nodes import workspace as workspaces
 from nodes.attempt import AttemptFolder, Running, folders_in
@@ -285,15 +285,22 @@ class Runner:
             return self._parts.runtime.run(job, running.stop)
 
     def _collect(self, seen: _Seen, room: Workspace) -> None:
-        folder, spec = seen.running.folder, seen.running.order.spec
+        folder, order = seen.running.folder, seen.running.order
+        spec, caps = order.spec, Caps()
+        if order.max_file_bytes is not None:
+            caps = replace(caps, file_bytes=min(caps.file_bytes, order.max_file_bytes))
         # A former start may have been killed while it copied.
         shutil.rmtree(folder.collected, ignore_errors=True)
-        collected = collect(room.path, spec.collect, into=folder.collected, caps=Caps())
+        collected = collect(room.path, spec.collect, into=folder.collected, caps=caps)
         streams = {name: path for name, path in ((spec.stdout, folder.stdout), (spec.stderr, folder.stderr)) if name}
         if spec.stdout and spec.stdout == spec.stderr:
             streams[spec.stdout] = folder.stdout
-        seen.packed = pack(streams.items(), collected)
-        seen.learn(missing=collected.missing, refused_files=tuple(seen.packed.refused))
+        seen.packed = pack(streams.items(), collected, order.max_file_bytes)
+        seen.learn(
+            missing=collected.missing,
+            refused_files=tuple(seen.packed.refused),
+            too_large=tuple(seen.packed.too_large),
+        )
 
     # ----------------------------------------------------------------------------------------------------- reporting
 

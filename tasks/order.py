@@ -28,6 +28,7 @@ class Order(Record):
     """All that a node is told of an attempt when it takes it up; ``token`` must come with every later word about it.
 
     ``limits`` are the effective ones (min of task, user, server). ``inline`` holds small blobs as base64 by sha256.
+    ``max_file_bytes`` is what the server takes of one file that comes back.
     """
 
     attempt: str
@@ -40,6 +41,7 @@ class Order(Record):
     files: tuple[StagedFile, ...] = ()
     inline: dict[str, str] = {}
     secrets: dict[str, str] = {}
+    max_file_bytes: int | None = None
 
 
 class Capacity(Record):

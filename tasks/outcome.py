@@ -21,6 +21,14 @@ class MissingOutput(Record):
     near: tuple[str, ...] = ()
 
 
+class TooLargeFile(Record):
+    """A file that should have come home and was larger than is taken; ``size`` and ``most`` are bytes."""
+
+    path: str
+    size: int
+    most: int | None = None
+
+
 class NodeFaultEvidence(Record):
     """A fault of the grid itself (or of an image): ``kind`` names the verdict, ``message`` is the evidence in words."""
 
@@ -47,6 +55,7 @@ class Evidence(Record):
     output_cut_bytes: int = 0
     missing: tuple[MissingOutput, ...] = ()
     refused_files: tuple[str, ...] = ()
+    too_large: tuple[TooLargeFile, ...] = ()
     fault: NodeFaultEvidence | None = None
 
 

@@ -10,7 +10,7 @@ from tasks.retryrule import Retry
 from tasks.units import human_seconds, human_size
 from tasks.verdicts import Verdict, VerdictClass
 
-FINAL = frozenset({Verdict.IMAGE_NOT_FOUND, Verdict.IMAGE_REFUSED, Verdict.POISON})
+FINAL = frozenset({Verdict.IMAGE_NOT_FOUND, Verdict.IMAGE_REFUSED, Verdict.FILE_TOO_LARGE, Verdict.POISON})
 """Another attempt would end the same way, whoever asks for it."""
 
 # Of these the exit code may decide.

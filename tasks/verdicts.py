@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tasks.limits import Limits
 from tasks.outcome import Evidence, Usage
+from tasks.signals import SIGNAL_ADVICE, SIGNALS
 from tasks.states import StopCause, TaskState
 from tasks.units import format_size, human_seconds, human_size
 from tasks.words import one_line
@@ -40,6 +41,7 @@ class Verdict(StrEnum):
     STORAGE_LIMIT = "storage_limit"
     OUTPUT_LIMIT = "output_limit"
     MISSING_OUTPUT = "missing_output"
+    FILE_TOO_LARGE = "file_too_large"
     IMAGE_NOT_FOUND = "image_not_found"
     IMAGE_REFUSED = "image_refused"
     IMAGE_PULL = "image_pull"
@@ -68,6 +70,7 @@ CLASS_OF: dict[Verdict, VerdictClass] = {
     Verdict.STORAGE_LIMIT: VerdictClass.USER,
     Verdict.OUTPUT_LIMIT: VerdictClass.USER,
     Verdict.MISSING_OUTPUT: VerdictClass.USER,
+    Verdict.FILE_TOO_LARGE: VerdictClass.USER,
     Verdict.IMAGE_NOT_FOUND: VerdictClass.USER,
     Verdict.IMAGE_REFUSED: VerdictClass.USER,
     Verdict.IMAGE_PULL: VerdictClass.INFRASTRUCTURE,
@@ -124,40 +127,6 @@ _FAULTS: dict[str, tuple[Verdict, str, str]] = {
     Verdict.NODE_LOST: (Verdict.NODE_LOST, "the node was lost", ""),
 }
 
-# Signals of Linux, whatever system this runs on: number -> (name, what it means).
-_SIGNALS: dict[int, tuple[str, str]] = {
-    1: ("SIGHUP", "hangup"),
-    2: ("SIGINT", "interrupt"),
-    3: ("SIGQUIT", "quit"),
-    4: ("SIGILL", "illegal instruction"),
-    5: ("SIGTRAP", "trace trap"),
-    6: ("SIGABRT", "abort"),
-    7: ("SIGBUS", "bus error"),
-    8: ("SIGFPE", "arithmetic error"),
-    9: ("SIGKILL", "killed from outside"),
-    10: ("SIGUSR1", "user signal 1"),
-    11: ("SIGSEGV", "segmentation fault"),
-    12: ("SIGUSR2", "user signal 2"),
-    13: ("SIGPIPE", "write to a closed pipe"),
-    14: ("SIGALRM", "alarm clock"),
-    15: ("SIGTERM", "terminated"),
-    16: ("SIGSTKFLT", "stack fault"),
-    24: ("SIGXCPU", "its own processor time limit"),
-    25: ("SIGXFSZ", "its own file size limit"),
-    26: ("SIGVTALRM", "virtual alarm clock"),
-    27: ("SIGPROF", "profiling timer"),
-    29: ("SIGIO", "input or output possible"),
-    30: ("SIGPWR", "power failure"),
-    31: ("SIGSYS", "forbidden system call"),
-}
-_SIGNAL_ADVICE = {
-    4: "was it built for another processor?",
-    6: "look for a failed assertion or an uncaught exception at the end of stderr",
-    7: "it read or wrote memory that is not there, or a mapped file became shorter",
-    8: "look for a division by zero",
-    11: "look for a bad pointer, an index out of range or endless recursion",
-    31: "the container forbids this system call",
-}
 _PIDS_ADVICE = "does it wait for the processes and threads that it starts?"
 
 
@@ -315,10 +284,10 @@ def _not_started(case: _Case) -> Judgement | None:
 def _signal(case: _Case) -> Judgement | None:
     code = case.evidence.exit_code
     number = 0 if code is None else code - 128 if code > 128 else -code
-    if number not in _SIGNALS:
+    if number not in SIGNALS:
         return None
-    name, meaning = _SIGNALS[number]
-    advice = _SIGNAL_ADVICE.get(number, "")
+    name, meaning = SIGNALS[number]
+    advice = SIGNAL_ADVICE.get(number, "")
     limit, peak = case.limits.memory, case.usage.memory_peak_bytes
     if number == 9 and limit and peak and peak > limit * 0.95:
         advice = f"its memory was nearly used up (peak {human_size(peak)})" + _more_memory(case, "; ")
@@ -336,6 +305,24 @@ def _exit_code(case: _Case) -> Judgement | None:
         advice = "the last lines of stderr name the command" if case.args else ""
         return other(Verdict.EXIT_CODE, f'the program exited with {code}, by which shells say "{meaning}"', advice)
     return other(Verdict.EXIT_CODE, f"the program exited with {code}")
+
+
+def _file_too_large(case: _Case) -> Judgement | None:
+    files = case.evidence.too_large
+    if not files:
+        return None
+    first = files[0]
+    bound = (
+        f"; the most that is taken here is {human_size(first.most)}"
+        if first.most is not None
+        else ", which is more than is taken here"
+    )
+    more = f" ({len(files) - 1} more files are too large as well)" if len(files) > 1 else ""
+    return other(
+        Verdict.FILE_TOO_LARGE,
+        f'the program exited with 0, but "{one_line(first.path, 100)}" has {human_size(first.size)}{bound}{more}',
+        "all other files came back; write less, compress or split it, or ask the operator to raise the cap",
+    )
 
 
 def _missing_output(case: _Case) -> Judgement | None:
@@ -371,6 +358,7 @@ _RULES: tuple[Callable[[_Case], Judgement | None], ...] = (
     _not_started,
     _signal,
     _exit_code,
+    _file_too_large,
     _missing_output,
 )
 

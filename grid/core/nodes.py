@@ -183,6 +183,7 @@ def _order(attempt: Attempt, node: Node) -> Order:
         ),
         inline=_inline({one.blob_id: one.blob.size for one in inputs}),
         secrets=_secrets(task),
+        max_file_bytes=conf().max_blob_bytes,
     )
 
 

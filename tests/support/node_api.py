@@ -57,7 +57,10 @@ class Gone(Exception):
 
 @dataclass
 class NodeApi:
-    """What the server knows and what nodes have told it. ``away`` makes it cut every connection."""
+    """What the server knows and what nodes have told it. ``away`` makes it cut every connection.
+
+    It takes no file of more than ``most_bytes``.
+    """
 
     node: str = "n1"
     broker_url: str = "redis://127.0.0.1:1/0"
@@ -76,6 +79,7 @@ class NodeApi:
     hand_back: dict[str, str] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)
     away: bool = False
+    most_bytes: int | None = None
     # Requests whose path contains the text are cut off after they were carried out: the answer is lost.
     lose_answer: str = ""
     # Requests whose path contains the text wait until it is empty; ``held`` counts them.
@@ -180,6 +184,8 @@ class NodeApi:
         if method == "PUT":
             if sha256(body) != name:
                 return _problem(422, "the content is another")
+            if self.most_bytes is not None and len(body) > self.most_bytes:
+                return _problem(413, f"the file has {len(body)} bytes; the most that is taken here is less")
             self.blobs[name] = body
             return 201, b"{}"
         return (200, self.blobs[name]) if name in self.blobs else _problem(404, "no such blob")

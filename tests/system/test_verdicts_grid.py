@@ -89,26 +89,56 @@ def blob(grid: RunningGrid, content: bytes) -> Path:
 
 
 def test_inputs_and_results_that_are_lost_on_their_way(faulty: RunningGrid, sound: str, odd_image: str) -> None:
-    """Four tasks at a time, for each of them is tried four times."""
+    """Three tasks at a time, for each of them is tried four times."""
     before = faulty.submit("sleep", "1", requires=[sound])
     gone, bad = b"g" * LARGE, b"b" * LARGE
     missing = faulty.submit("cat", "in", files={"in": gone}, after=[before.id], requires=[sound])
     broken = faulty.submit("cat", "in", files={"in": bad}, after=[before.id], requires=[sound])
     blob(faulty, gone).unlink()
     blob(faulty, bad).write_bytes(b"w" * LARGE)
-    script = "echo 1 > small; head -c 300000 /dev/urandom > large"
-    unwanted = faulty.submit("sh", "-c", script, collect=[{"glob": "*"}], requires=[sound])
     refused = faulty.submit("true", image=odd_image, requires=[sound])
     reason = retried(missing, "input_missing", 4)
     assert reason.startswith('an input file is not in the store any more: "in": the server has no blob ')
     assert "submit the task again" in missing.result().advice
     reason = retried(broken, "staging", 4)
     assert reason.startswith('the node could not prepare the task\'s folder: "in": cannot fetch blob ')
-    reason = retried(unwanted, "upload", 4)
-    assert reason.startswith('the node could not bring the results home: "large": the file has 300000 bytes')
     reason = retried(refused, "runtime_error", 4)
     assert reason.startswith("the container engine failed: ")
     assert "/proc" in reason
+
+
+def test_a_file_that_is_larger_than_the_server_takes_stays_behind_and_nothing_else(
+    faulty: RunningGrid, sound: str
+) -> None:
+    script = "echo 1 > small; head -c 300000 /dev/urandom > large; echo done"
+    retry = {"attempts": 3, "on": ["user"]}
+    task = faulty.submit("sh", "-c", script, stdout="out", collect=[{"glob": "*"}], requires=[sound], retry=retry)
+    result = task.wait(60)
+    assert (result.verdict, result.verdict_class) == ("file_too_large", "user")
+    assert result.reason == ('the program exited with 0, but "large" has 293K; the most that is taken here is 195.3K')
+    assert "compress or split it" in result.advice
+    assert result.files["small"].read_text() == "1\n"
+    assert result.files["out"].read_text() == "done\n"
+    assert set(result.files) == {"small", "out"}
+    assert len(task.attempts()) == 1
+
+
+def test_a_result_that_vanished_on_its_way_home(faulty: RunningGrid, sound: str) -> None:
+    script = f"echo ready; sleep 1; head -c {LARGE} /dev/urandom > large"
+    task = faulty.submit("sh", "-c", script, collect=[{"glob": "large"}], requires=[sound])
+    eventually(lambda: "ready" in "".join(task.logs()))
+    [attempt] = task.attempts()
+    copy = faulty.workers["sound"].directory / "attempts" / attempt.id / "collected" / "000000"
+    web = faulty.find("web")
+    assert web is not None
+    os.kill(web, signal.SIGSTOP)
+    try:
+        eventually(lambda: copy.exists() and copy.stat().st_size == LARGE)
+        copy.unlink()
+    finally:
+        os.kill(web, signal.SIGCONT)
+    [reason] = then_succeeded(task, "upload")
+    assert reason.startswith("the node could not bring the results home: ")
 
 
 def test_a_lost_node(faulty: RunningGrid) -> None:

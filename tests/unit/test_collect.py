@@ -18,6 +18,7 @@ from nodes.collect import Caps, Collected, clean, collect
 from nodes.patterns import Pattern
 from tasks.errors import NodeFault
 from tasks.files import CollectRule
+from tasks.outcome import TooLargeFile
 
 
 @pytest.fixture
@@ -48,6 +49,15 @@ def refused(collected: Collected) -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------------------------------- rules
+def test_a_file_larger_than_any_may_be_stays_behind_by_name_and_size(root: Path) -> None:
+    (root / "big").write_bytes(bytes(101))
+    (root / "good").write_bytes(bytes(100))
+    result = bring(root, "*", caps=Caps(file_bytes=100))
+    assert names(result) == ["good"]
+    assert result.too_large == (TooLargeFile(path="big", size=101, most=100),)
+    assert "101 bytes" in refused(result)["big"]
+
+
 def test_a_file_comes_home_with_its_hash_size_and_mode(root: Path) -> None:
     write(root, "out/a.txt")
     (root / "tool").write_bytes(bytes(3_000_000))

@@ -173,6 +173,24 @@ def test_files_that_cannot_be_brought_home_are_said_so(
     assert done == ["a"]
 
 
+def test_a_file_that_the_server_no_longer_takes_stays_behind_and_the_others_come_home(
+    api: NodeApi, make_reporter: Callable[[], Reporter], done: list[str], tmp_path: Path
+) -> None:
+    api.most_bytes = 500_000
+    contents = {"big": b"z" * 600_000, "good": b"g" * 400_000}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    files = tuple(OutputFile(path=name, sha256=sha256(one), size=len(one)) for name, one in contents.items())
+    entry = unreported(files, {sha256(one): str(tmp_path / name) for name, one in contents.items()})
+    assert make_reporter().report(entry, LogFiles("a", TOKEN, {}))
+    outcome = api.outcomes["a"]
+    assert outcome.evidence.fault is None
+    assert [(one.path, one.size) for one in outcome.evidence.too_large] == [("big", 600_000)]
+    assert [one.path for one in outcome.files] == ["good"]
+    assert api.file("a", "good") == contents["good"]
+    assert done == ["a"]
+
+
 def test_a_torn_spool_file_is_set_aside(make_reporter: Callable[[], Reporter], tmp_path: Path) -> None:
     reporter = make_reporter()
     (tmp_path / "spool" / "b.json").write_text("{")

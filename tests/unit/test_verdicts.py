@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.limits import Limits
-from tasks.outcome import Evidence, MissingOutput, NodeFaultEvidence, Usage
+from tasks.outcome import Evidence, MissingOutput, NodeFaultEvidence, TooLargeFile, Usage
 from tasks.states import StopCause
 from tasks.verdicts import CLASS_OF, Judgement, Verdict, VerdictClass, judge, other
 
@@ -144,6 +144,26 @@ def test_output_limit() -> None:
     assert judgement.reason == (
         "the program wrote more than the 16M of output that are kept, 4M were cut off; the program itself exited with 0"
     )
+
+
+def test_file_too_large() -> None:
+    large = TooLargeFile(path="out/model.bin", size=300 * 1024**2, most=200 * 1024**2)
+    judgement = judged(Evidence(exit_code=0, too_large=(large,)))
+    assert (judgement.verdict, judgement.verdict_class) == (Verdict.FILE_TOO_LARGE, VerdictClass.USER)
+    assert judgement.reason == (
+        'the program exited with 0, but "out/model.bin" has 300M; the most that is taken here is 200M'
+    )
+    assert "compress or split it" in judgement.advice
+    unbounded = TooLargeFile(path="b", size=5 * 1024**2)
+    judgement = judged(Evidence(exit_code=0, too_large=(unbounded, large, large)))
+    assert judgement.reason.endswith(
+        '"b" has 5M, which is more than is taken here (2 more files are too large as well)'
+    )
+
+
+def test_what_the_program_said_itself_comes_before_a_file_that_is_too_large() -> None:
+    large = TooLargeFile(path="a", size=3, most=2)
+    assert judged(Evidence(exit_code=3, too_large=(large,))).verdict is Verdict.EXIT_CODE
 
 
 def test_missing_output() -> None:
