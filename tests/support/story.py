@@ -16,11 +16,16 @@ PATIENCE_SECONDS = 60.0
 """For what has to come; generous, for the machine may be busy."""
 
 
-def a_waiting_task(grid: RunningGrid, *tags: str, **spec: Any) -> Task:
-    """A task that has printed "ready" on some node, and waits to be let go."""
-    task = grid.submit(*WAITS, requires=list(tags), **spec)
+def a_running_task(grid: RunningGrid, *args: str, **spec: Any) -> Task:
+    """A task that has printed "ready"; ``spec`` as for ``RunningGrid.submit``."""
+    task = grid.submit(*args, **spec)
     has_printed(task, "ready\n")
     return task
+
+
+def a_waiting_task(grid: RunningGrid, *tags: str, **spec: Any) -> Task:
+    """A task that runs on a node with these tags, and waits to be let go (see ``may_go_on``)."""
+    return a_running_task(grid, *WAITS, requires=list(tags), **spec)
 
 
 def has_printed(task: Task, text: str) -> None:
