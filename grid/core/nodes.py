@@ -261,6 +261,8 @@ def _status(node: Node, now: datetime, leases: tuple[Lease, ...]) -> NodeStatus:
         cpus_used=round(sum(lease.amounts.cpus for lease in leases), 3),
         memory=facts.capacity.memory,
         memory_used=sum(lease.amounts.memory for lease in leases),
+        storage=facts.capacity.storage,
+        storage_used=sum(lease.amounts.storage for lease in leases),
         slots=facts.capacity.slots,
         running=len(leases),
         last_seen=node.last_seen,

@@ -110,6 +110,12 @@ def backlogs(heads: int) -> tuple[Backlog, ...]:
     return tuple(found)
 
 
+def heads() -> tuple[Backlog, ...]:
+    """The first queued task of each demand, for those who only look: nothing is counted, and none is put to rest."""
+    keys = Demand.objects.filter(active=True).order_by("key").values_list("key", flat=True)
+    return tuple(Backlog(_demand(key), queued, 1) for key in keys if (queued := queued_heads(key, 1)))
+
+
 def queued_heads(demand: str, heads: int) -> tuple[QueuedTask, ...]:
     """The first queued tasks of a demand, oldest first."""
     rows = Task.objects.filter(demand_id=demand, state=TaskState.QUEUED).order_by("id")
