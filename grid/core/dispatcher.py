@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import prefetch_related_objects
 
 from grid.core import locks, records, snapshot
 from grid.core.conf import GridSettings
-from grid.core.models import Attempt, Node
+from grid.core.models import Attempt, Node, Task
 from grid.core.publisher import Publisher
 from grid.core.wake import DISPATCHER
 from tasks.errors import Stale
@@ -117,7 +116,11 @@ class Dispatcher:
         with self.fenced():
             pairs = [(one.task_id, nodes[one.node]) for one in placements]
             attempts = records.assign_all(pairs, now, self._settings.lease_seconds)
-        prefetch_related_objects(attempts, "task")
+        # Not by prefetch_related, whose comparison SQLite takes for an expression as deep as there are attempts. Of the
+        # task a message needs the name alone.
+        tasks = Task.objects.only("name").in_bulk([one.task_id for one in attempts])
+        for attempt in attempts:
+            attempt.task = tasks[attempt.task_id]
         return attempts
 
     def _send(self, attempts: Sequence[Attempt], now: datetime) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-
-from django.db.models import Count
 
 from grid.core import policy, snapshot
 from grid.core.conf import conf
 from grid.core.ids import order_of
 from grid.core.models import Task
-from tasks.placement import QueuedTask, current_shares, decide, grid_capacity, position
+from tasks.placement import Backlog, QueuedTask, current_shares, decide, grid_capacity, position
 from tasks.placement import explain as explain_placement
 from tasks.states import TaskState
 from tasks.views import ExplainView, NodeReasons
@@ -28,7 +27,7 @@ def explain(task: Task, now: datetime) -> ExplainView:
     shares = current_shares(nodes)
     decision = decide(backlogs, nodes, conf().licences, shares, now.timestamp(), conf().placement)
     found = explain_placement(demand, queued, nodes, conf().licences, now.timestamp(), decision.reservations)
-    before = position(queued, demand, backlogs, shares, grid_capacity(nodes), _earlier(task))
+    before = position(queued, demand, backlogs, shares, grid_capacity(nodes), _earlier(task, backlogs))
     return ExplainView(
         task=task.id,
         state=state,
@@ -43,10 +42,14 @@ def explain(task: Task, now: datetime) -> ExplainView:
     )
 
 
-def _earlier(task: Task) -> dict[str, int]:
+def _earlier(task: Task, backlogs: Iterable[Backlog]) -> dict[str, int]:
     """How many queued tasks of the same owner and priority came before it, by demand."""
-    rivals = Task.objects.filter(owner_id=task.owner_id, priority=task.priority, state=TaskState.QUEUED, id__lt=task.id)
-    return dict(rivals.values_list("demand_id").annotate(count=Count("id")))
+    rivals = [one.demand for one in backlogs if one.demand.owner == str(task.owner_id)]
+    return {
+        rival.key: Task.objects.filter(state=TaskState.QUEUED, demand_id=rival.key, id__lt=task.id).count()
+        for rival in rivals
+        if rival.priority == task.priority
+    }
 
 
 def _words(task: Task, state: TaskState) -> str:

@@ -60,7 +60,9 @@ def submit(
 
 
 def _known(owner: User, key: str, digest: str) -> Task | None:
-    found = Task.objects.filter(owner=owner, idempotency_key=key).first() if key else None
+    # The exclusion says what the index's condition says; without it SQLite would read all tasks of the owner.
+    keyed = Task.objects.filter(owner=owner, idempotency_key=key).exclude(idempotency_key="")
+    found = keyed.first() if key else None
     if found is not None and found.spec_hash != digest:
         raise Conflict(f"the idempotency key {key} was used for another task, {found.id}; take a new one")
     return found

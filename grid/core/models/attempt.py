@@ -57,6 +57,8 @@ class Attempt(models.Model):
         ]
         indexes = [
             models.Index(fields=["node", "state"], name="attempt_active", condition=~Q(state="ended")),
+            # SQLite uses the one above only for "not ended"; looks for one state must not read all that has ended.
+            models.Index(fields=["state", "node"], name="attempt_state"),
             models.Index(fields=["verdict"], name="attempt_verdict"),
         ]
 

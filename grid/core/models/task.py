@@ -75,13 +75,11 @@ class Task(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["demand", "id"], name="task_queue", condition=Q(state="queued")),
-            models.Index(fields=["not_before"], name="task_waiting", condition=Q(state="waiting")),
-            models.Index(
-                fields=["expires_at"],
-                name="task_expires",
-                condition=Q(state__in=["waiting", "queued"], expires_at__isnull=False),
-            ),
+            # The state comes first although the condition names it: without statistics SQLite takes the index with the
+            # most columns that are compared, and would read all that is queued to find the first of one demand.
+            models.Index(fields=["state", "demand", "id"], name="task_queued", condition=Q(state="queued")),
+            models.Index(fields=["state", "not_before"], name="task_delayed", condition=Q(not_before__isnull=False)),
+            models.Index(fields=["state", "expires_at"], name="task_expiring", condition=Q(expires_at__isnull=False)),
             models.Index(fields=["owner", "-id"], name="task_owner"),
             models.Index(fields=["state", "-id"], name="task_state"),
             models.Index(fields=["verdict", "-id"], name="task_verdict"),
