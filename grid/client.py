@@ -104,7 +104,7 @@ class Client(Api):
                 yield Task(self, view)
             limit -= len(page.items)
             after = page.next
-            if not after or not page.items:
+            if not after:
                 return
 
     def _send_files(self, package: Package, progress: Progress) -> dict[str, str]:

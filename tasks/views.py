@@ -43,7 +43,10 @@ class TaskView(Record):
 
 
 class TaskPage(Record):
-    """A page of a list, newest first; ``next`` is the cursor of the following page, empty at the end."""
+    """A page of a list, newest first; ``next`` is the cursor of the following page, empty at the end.
+
+    A page may have no tasks and yet a following one: a server looks through so many tasks for each page, and no more.
+    """
 
     items: tuple[TaskView, ...]
     next: str = ""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from django.db.models import Q, QuerySet
-
 from grid.core.models import Attempt, Event, Node, OutputFile, Task
 from tasks import result as results
-from tasks.errors import Conflict, Fault, SpecError
+from tasks.errors import Conflict
 from tasks.order import Facts
 from tasks.outcome import Outcome, PhaseTimes, Usage
 from tasks.outcome import OutputFile as ReportedFile
@@ -16,10 +12,7 @@ from tasks.result import Result, RunFacts, TaskFacts
 from tasks.spec import parse_spec
 from tasks.states import AttemptState, Phase, TaskState
 from tasks.verdicts import Judgement, Verdict, VerdictClass
-from tasks.views import AttemptView, EventView, TaskPage, TaskView
-
-MOST_ITEMS = 500
-FILTERS = ("state", "verdict", "owner", "node", "label", "text")
+from tasks.views import AttemptView, EventView, TaskView
 
 
 def task_view(task: Task) -> TaskView:
@@ -51,35 +44,6 @@ def task_view(task: Task) -> TaskView:
         finished_at=task.finished_at,
         tried_again_at=task.not_before if task.state == TaskState.WAITING else None,
     )
-
-
-def page(tasks: QuerySet[Task], filters: Mapping[str, str], after: str, limit: int) -> TaskPage:
-    """A page of tasks, newest first, from behind the cursor ``after``; raises SpecError for an unknown filter."""
-    rows = _filtered(tasks, filters)
-    if after:
-        rows = rows.filter(id__lt=after)
-    limit = max(1, min(limit, MOST_ITEMS))
-    # The texts of specs may be long; only what a list shows is made from them.
-    found = list(rows.select_related("owner", "attempt").order_by("-id")[: limit + 1])
-    more = len(found) > limit
-    return TaskPage(items=tuple(task_view(task) for task in found[:limit]), next=found[limit - 1].id if more else "")
-
-
-def _filtered(tasks: QuerySet[Task], filters: Mapping[str, str]) -> QuerySet[Task]:
-    wrong = [name for name in filters if name not in FILTERS]
-    if wrong:
-        raise SpecError(Fault(name, "is not a filter", f"filters are {', '.join(FILTERS)}") for name in wrong)
-    plain = {"state": "state", "verdict": "verdict", "owner": "owner__username", "node": "node_name"}
-    for name, column in plain.items():
-        if filters.get(name):
-            tasks = tasks.filter(**{f"{column}__in": filters[name].split(",")})
-    if filters.get("label"):
-        key, _, value = filters["label"].partition("=")
-        tasks = tasks.filter(Q(**{f"labels__{key}": value}) if value else Q(labels__has_key=key))
-    if filters.get("text"):
-        text = filters["text"]
-        tasks = tasks.filter(Q(name__icontains=text) | Q(id__startswith=text))
-    return tasks
 
 
 def attempt_view(attempt: Attempt) -> AttemptView:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from ninja import Header, Path, Query, Router
 from pydantic import Field
 
-from grid.core import access, explain, intake, present, records
+from grid.core import access, explain, intake, lists, present, records
 from grid.core.hub import hub
 from grid.core.tokens import Scope
 from tasks.errors import Conflict, Fault, SpecError, TooLarge
@@ -39,12 +39,12 @@ class Filters(Record):
     node: str = ""
     label: str = Field(default="", description="key=value, or a key")
     text: str = Field(default="", description="part of the name, or the beginning of the id")
-    limit: int = Field(default=50, ge=1, le=present.MOST_ITEMS)
+    limit: int = Field(default=50, ge=1, le=lists.MOST_ITEMS)
     after: str = Field(default="", description="the cursor that the page before gave as next")
 
     def chosen(self) -> dict[str, str]:
         """The filters alone."""
-        return {name: str(getattr(self, name)) for name in present.FILTERS if getattr(self, name)}
+        return {name: str(getattr(self, name)) for name in lists.FILTERS if getattr(self, name)}
 
 
 class CancelBody(Record):
@@ -73,9 +73,11 @@ def submit(
 
 @router.get("", auth=Allow(Scope.READ), response=TaskPage)
 def page(request: Request, filters: Query[Filters]) -> HttpResponse:
-    """A page of the tasks you may see, newest first."""
-    tasks = access.visible_tasks(request.auth.user)
-    return answer(present.page(tasks, filters.chosen(), filters.after, filters.limit))
+    """A page of the tasks you may see, newest first. ``next`` is the cursor of the page behind it, empty at the end.
+
+    A page may have fewer tasks than ``limit``, or none, and not be the last: each looks through some thousand tasks.
+    """
+    return answer(lists.page(request.auth.user, filters.chosen(), filters.after, filters.limit))
 
 
 @router.get("/{task_id}", auth=Allow(Scope.READ), response=TaskView)

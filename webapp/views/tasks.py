@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from grid.core import access, nodes, present
+from grid.core import lists, nodes
 from webapp.forms import FilterForm
 from webapp.views.people import person
 
@@ -23,7 +23,7 @@ def task_list(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     form = FilterForm(request.GET)
     filters = {name: value for name, value in form.cleaned_data.items() if value} if form.is_valid() else {}
-    page = present.page(access.visible_tasks(person(request)), filters, request.GET.get("after", ""), PAGE)
+    page = lists.page(person(request), filters, request.GET.get("after", ""), PAGE)
     older = request.GET.copy()
     older["after"] = page.next
     known = nodes.status(now)
