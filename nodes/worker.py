@@ -135,10 +135,15 @@ class Worker:
         os._exit(self._status)
 
 
-def _run_with(agent: Agent) -> Callable[[str, str], dict[str, object]]:
-    def run(attempt: str, nonce: str) -> dict[str, object]:
+def _run_with(agent: Agent) -> Callable[..., dict[str, object]]:
+    def run(*said: object, **more: object) -> dict[str, object]:
         """Run an attempt to its end. What its program did is a result; only a fault of the grid fails this task."""
-        return agent.work(attempt, nonce)
+        match said:
+            case (str() as attempt, str() as nonce) if not more:
+                return agent.work(attempt, nonce)
+        # Whoever reaches the broker can write messages.
+        _log.warning(event("ignored", message="a message with something that is not an attempt and its nonce"))
+        return {"ignored": "not an attempt and its nonce"}
 
     return run
 
