@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 import secrets
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ from grid.celery import RUN_TASK, make_app, queue_of
 THREADS = 8
 REPEATS = 5
 TEAR_BYTES = 3000
+UPLOAD_BYTES = 1_000_000
 # What one who reaches the broker may write to a node's queue.
 FORGED: Sequence[list[object]] = (
     ["../../etc", "x"],
@@ -78,6 +81,8 @@ class Faults:
             "dispatcher killed": self._dispatcher_killed,
             "dispatcher frozen": self._dispatcher_frozen,
             "whole server killed": self._server_killed,
+            "server killed in an upload": self._killed_in_upload,
+            "database locked": self._database_locked,
             "node drained": self._drained,
             "node cordoned": lambda fault: self._resumed_later(fault, self._cordon),
             "messages repeated": self._repeat,
@@ -104,7 +109,7 @@ class Faults:
         try:
             self._verbs[fault.kind](fault)
             self.counted[fault.kind] += 1
-        except (GridError, OSError) as error:
+        except (GridError, OSError, sqlite3.OperationalError) as error:
             self._say(f"{fault.kind} {fault.target} was not possible: {error}")
         except Exception as error:  # noqa: BLE001 - the outermost loop of a fault: a mistake here must be seen
             self.surprises.append(f"{fault.kind}: {type(error).__name__}: {error}")
@@ -213,6 +218,29 @@ class Faults:
             self._grid.server.kill()
             self._last(fault)
             self._grid.server.start()
+
+    def _killed_in_upload(self, fault: Fault) -> None:
+        """Somebody sends a file, and the server dies when half of it is there."""
+
+        def content() -> Iterator[bytes]:
+            yield bytes(UPLOAD_BYTES // 2)
+            self._last(fault)
+            self._killed("web", fault)
+            yield bytes(UPLOAD_BYTES // 2)
+
+        sha256 = hashlib.sha256(bytes(UPLOAD_BYTES)).hexdigest()
+        headers = {"Authorization": f"Bearer {self._grid.server.memory.user_token}"}
+        headers |= {"Content-Type": "application/octet-stream", "Content-Length": str(UPLOAD_BYTES)}
+        with contextlib.suppress(httpx.TransportError), httpx.Client(timeout=20.0) as http:
+            http.put(f"{self._grid.server.url}/api/v1/blobs/{sha256}", content=content(), headers=headers)
+
+    def _database_locked(self, fault: Fault) -> None:
+        """As a back-up, or an operator at the prompt, may do."""
+        database = self._grid.server.directory / "grid.sqlite3"
+        with contextlib.closing(sqlite3.connect(database, timeout=10.0, isolation_level=None)) as locker:
+            locker.execute("BEGIN IMMEDIATE")
+            self._last(fault)
+            locker.execute("ROLLBACK")
 
     # --------------------------------------------------------------------------------------------------------- words
     def _repeat(self, fault: Fault) -> None:

@@ -21,7 +21,7 @@ LIMITS: Mapping[str, object] = {
     "output": "64k",
 }
 # Seconds between two faults, on average; fewer would leave parts of the grid no time to come up at all.
-FAULT_PAUSE_SECONDS = 2.0
+FAULT_PAUSE_SECONDS = 2.5
 LARGE_BYTES = 400_000
 
 
@@ -95,6 +95,8 @@ FAULTS: Mapping[str, tuple[int, float, float]] = {
     "dispatcher killed": (7, 0.0, 2.0),
     "dispatcher frozen": (6, 0.5, 6.0),
     "whole server killed": (2, 0.0, 1.0),
+    "server killed in an upload": (3, 0.1, 0.1),
+    "database locked": (4, 0.5, 7.0),
     "node drained": (5, 1.0, 5.0),
     "node cordoned": (2, 1.0, 4.0),
     "messages repeated": (8, 0.0, 0.0),

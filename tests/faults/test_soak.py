@@ -15,7 +15,7 @@ from tests.conftest import needs
 pytestmark = needs("docker", "busybox", "root")
 
 ROOT = Path(__file__).resolve().parents[2]
-# Its plan has faults of fifteen kinds.
+# Its plan has faults of thirteen kinds.
 SEED = 11
 MINUTES = 0.5
 
