@@ -50,7 +50,7 @@ def test_the_broker_is_killed_and_forgets_all_it_knew(grid: RunningGrid) -> None
         tasks = quick_submits(grid, 3 * LEASE_SECONDS)
         # What runs does not need a broker, not even to report its end.
         may_go_on(grid.directory / "node", ending)
-        ended_once(ending, 1)
+        ended_once(ending, runs=1)
         assert {task.refresh().state for task in tasks} <= WAITING
         assert running.refresh().state == "running"
     all_go_on(grid, running, tasks)
@@ -65,7 +65,7 @@ def test_the_broker_takes_nothing_more(grid: RunningGrid, what: str) -> None:
     with full(grid, what):
         tasks = quick_submits(grid, 1.5 * LEASE_SECONDS)
         may_go_on(grid.directory / "node", ending)
-        ended_once(ending, 1)
+        ended_once(ending, runs=1)
         assert {task.refresh().state for task in tasks} <= WAITING
         assert running.refresh().state == "running"
     all_go_on(grid, running, tasks)
@@ -81,8 +81,7 @@ def test_messages_that_were_lost_with_the_broker_are_sent_again(grid: RunningGri
     with away(grid, forgets=True):
         worker.process.send_signal(signal.SIGCONT)
     for task in tasks:
-        ended_once(task)
-        assert begun(task) == 1
+        ended_once(task, runs=1)
     nothing_is_left(grid, worker)
 
 
@@ -128,13 +127,7 @@ def all_go_on(grid: RunningGrid, running: Task, tasks: Sequence[Task]) -> None:
     """The broker was repaired at this moment: what waits is begun soon, what runs goes on, and nothing runs twice."""
     eventually(lambda: any(task.refresh().final for task in tasks), REPAIR_SECONDS)
     may_go_on(grid.directory / "node", running)
-    ended_once(running, 1)
+    ended_once(running, runs=1)
     for task in tasks:
-        ended_once(task)
-        assert begun(task) == 1
+        ended_once(task, runs=1)
     nothing_is_left(grid)
-
-
-def begun(task: Task) -> int:
-    """How many attempts of a task were taken up by a node."""
-    return sum(attempt.started_at is not None for attempt in task.attempts())

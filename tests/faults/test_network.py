@@ -83,7 +83,7 @@ def test_a_report_cut_at_every_byte_changes_nothing_on_the_server(grid: RunningG
     assert task.refresh().state == "running"
     assert b" 200 " in answer_to(proxy.port, whole).splitlines()[0]
     assert b" 409 " in answer_to(proxy.port, whole).splitlines()[0]
-    ended_once(task, 1)
+    ended_once(task, runs=1)
     assert task.result().files["result"].read_bytes() == RESULT
     nothing_is_left(grid, far)
 
@@ -128,7 +128,7 @@ def test_what_is_cut_is_sent_again_until_it_has_arrived(grid: RunningGrid, far: 
     proxy.cut(*cuts)
     more = [grid.submit(*SMALL, requires=["far"], collect=[{"glob": "result"}]) for _ in range(4)]
     for task in (*first, *more):
-        ended_once(task, 1)
+        ended_once(task, runs=1)
         assert task.result().files["result"].read_bytes() == RESULT
         assert "".join(task.logs()) == "said\n"
     assert proxy.cuts_made[made:][:2] == lost_orders
@@ -145,7 +145,7 @@ def test_a_result_waits_in_the_spool_while_its_way_is_cut(grid: RunningGrid, far
     proxy.cut(*cuts)
     may_go_on(far.directory, task)
     eventually(lambda: (far.directory / "spool" / f"{task.view.attempt}.json").exists(), PATIENCE_SECONDS)
-    ended_once(task, 1)
+    ended_once(task, runs=1)
     assert proxy.cuts_made[made:] == cuts
     assert "report_later" in far.log.read_text()
     assert task.result().files["go"].read_bytes() == b""
@@ -158,7 +158,7 @@ def test_an_upload_cut_in_the_middle_is_begun_again(grid: RunningGrid, far: Work
     cuts = [Cut(True, number, UPLOAD) for number in (50, 1000, 150_000, LARGE_BYTES)]
     proxy.cut(*cuts)
     task = a_large_result(grid)
-    ended_once(task, 1)
+    ended_once(task, runs=1)
     assert proxy.cuts_made[made:] == cuts
     assert len(task.result().files["large"].read_bytes()) == LARGE_BYTES
     nothing_is_left(grid, far)
@@ -170,7 +170,7 @@ def test_a_narrow_slow_line_costs_time_and_nothing_else(grid: RunningGrid, far: 
     proxy.bytes_per_second, proxy.delay_seconds = 120_000, 0.03
     begun = time.monotonic()
     task = a_large_result(grid)
-    ended_once(task, 1)
+    ended_once(task, runs=1)
     # Longer than a lease, in which the heartbeats came through.
     assert time.monotonic() - begun > LARGE_BYTES / proxy.bytes_per_second > 2
     assert proxy.bytes_up - before > LARGE_BYTES

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from tests.support.clocks import LIBRARY
+
 
 def _answers(*command: str) -> bool:
     """True when the command exists and ends with status 0 within ten seconds."""
@@ -33,6 +35,7 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: shutil.which("docker-registry") is not None,
         "no registry of images; install docker-registry",
     ),
+    "faketime": (lambda: LIBRARY is not None, "no clocks that can be set; install faketime"),
     "systemd": (lambda: shutil.which("systemd-analyze") is not None, "no systemd-analyze; install systemd"),
     "namespaces": (
         lambda: os.geteuid() == 0 and _answers("unshare", "--net", "true") and shutil.which("ip") is not None,
