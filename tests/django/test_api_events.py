@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection, transaction
 from django.utils import timezone
 
 from grid.core import records
+from grid.core.hub import POLL_SECONDS
 from grid.core.tokens import Scope
 from tests.django import builders as given
 from tests.django import doors
@@ -89,3 +91,36 @@ def test_a_hundred_listeners_cost_no_thread() -> None:
     threads, heard = async_to_sync(story)()
     assert heard == 100
     assert threads < 40
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="one writer at a time: numbers appear in their order")
+def test_a_listener_hears_of_what_commits_behind_a_later_event_and_in_order() -> None:
+    token = doors.a_token(given.a_user(), Scope.READ)
+    slow, quick = given.a_task(timezone.now()), given.a_task(timezone.now())
+    written, committed = threading.Event(), threading.Event()
+
+    def write_slowly() -> None:
+        try:
+            with transaction.atomic():
+                records.cancel(slow, by="ada", reason="", now=timezone.now())
+                written.set()
+                assert committed.wait(30)
+        finally:
+            connection.close()
+
+    async def story() -> doors.Answer:
+        request = listen(token, 4)
+        listening = asyncio.create_task(request.send())
+        await request.begun.wait()
+        writing = asyncio.create_task(asyncio.to_thread(write_slowly))
+        await asyncio.to_thread(written.wait, 30)
+        await sync_to_async(records.cancel)(quick, by="ada", reason="", now=timezone.now())
+        # Time for a listener to be told of it, and to step over the other.
+        await asyncio.sleep(4 * POLL_SECONDS)
+        committed.set()
+        await writing
+        return await listening
+
+    events = events_of(async_to_sync(story)())
+    assert [event["task"] for event in events] == [slow.id] * 2 + [quick.id] * 2
+    assert [event["number"] for event in events] == sorted(event["number"] for event in events)

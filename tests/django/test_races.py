@@ -14,15 +14,17 @@ from functools import partial
 from typing import TypeVar
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from grid.core import blobs, hub, nodes, records
 from grid.core.conf import conf
 from grid.core.dispatcher import Dispatcher
+from grid.core.horizon import STUCK_SECONDS, Horizon
 from grid.core.models import Attempt, Blob, BlobOwner, Event, Task
 from grid.core.store import Stored
 from tasks.errors import Stale
 from tests.django import builders as given
+from tests.support.node_api import eventually
 from tests.support.publishers import RecordingPublisher
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -160,3 +162,61 @@ def test_an_event_that_appears_behind_a_later_one_is_news_too() -> None:
     Event.objects.create(id=999, task=early, at=NOW, kind="queued")
     assert look(newest) == (1000, {early.id})
     assert look(newest) == (1000, set())
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="one writer at a time: numbers appear in their order")
+def test_nobody_who_follows_events_steps_over_one_that_commits_late() -> None:
+    early, late = given.a_task(NOW), given.a_task(NOW)
+    horizon = Horizon()
+    before = horizon.look()
+    written, seen = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        with transaction.atomic():
+            made = Event.objects.create(task=early, at=NOW, kind="queued")
+            written.set()
+            assert seen.wait(30)
+        return made.id
+
+    def quick() -> int:
+        assert written.wait(30)
+        made = Event.objects.create(task=late, at=NOW, kind="queued")
+        assert horizon.look() == (before[0], True), "the newest is there, but one before it may appear"
+        # Others that have begun since hold nobody up.
+        with ThreadPoolExecutor(1) as pool, transaction.atomic():
+            Event.objects.create(task=late, at=NOW, kind="queued")
+            seen.set()
+            pool.submit(settles, horizon, made.id).result(30)
+        return made.id
+
+    first, second = at_once(slow, quick)
+    assert before[0] < first < second
+    assert horizon.look() == (second + 1, False)
+
+
+def settles(horizon: Horizon, number: int) -> None:
+    """Wait until all events up to this number are there."""
+    try:
+        eventually(lambda: horizon.look()[0] == number)
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="one writer at a time: numbers appear in their order")
+def test_a_transaction_that_never_ends_holds_up_followers_for_a_while_only() -> None:
+    task = given.a_task(NOW)
+    moment = [0.0]
+    horizon = Horizon(clock=lambda: moment[0])
+
+    def look() -> tuple[tuple[int, bool], ...]:
+        try:
+            first = horizon.look()
+            moment[0] = STUCK_SECONDS + 1
+            return first, horizon.look()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        Event.objects.create(task=task, at=NOW, kind="queued")  # the look does not see it, only that somebody writes
+        newest = Event.objects.order_by("-id").values_list("id", flat=True)[1]
+        assert pool.submit(look).result(30) == ((0, True), (newest, False))

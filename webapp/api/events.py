@@ -13,7 +13,8 @@ from django.http import StreamingHttpResponse
 from ninja import Header, Query, Router
 
 from grid.core import access, present
-from grid.core.hub import hub
+from grid.core.horizon import horizon
+from grid.core.hub import POLL_SECONDS, hub
 from grid.core.models import Event
 from grid.core.tokens import Scope
 from tasks.views import EventView
@@ -41,7 +42,7 @@ async def stream(
     user = request.auth.user
     if task:
         await in_thread(access.get_task, user, task)
-    since = int(last) if last.isascii() and last.isdigit() else await in_thread(_newest)
+    since = int(last) if last.isascii() and last.isdigit() else (await in_thread(horizon.look))[0]
     response = StreamingHttpResponse(_lines(user, task, since), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
@@ -54,7 +55,7 @@ async def _lines(user: User, task: str, since: int) -> AsyncIterator[bytes]:
     async with hub.subscribe([task] if task else None) as news:
         while time.monotonic() < end:
             try:
-                found, since = await in_thread(_after, user, task, since)
+                found, since, more = await in_thread(_after, user, task, since)
             except DatabaseError as error:
                 # The head of the answer is out: all that is left is to end it; the client comes again.
                 logger.warning("a stream of events ends: %s", error, extra={"action": "end_stream"})
@@ -63,22 +64,21 @@ async def _lines(user: User, task: str, since: int) -> AsyncIterator[bytes]:
                 yield f"id: {event.number}\ndata: {event.model_dump_json()}\n\n".encode()
             if found:
                 continue
-            if not await news.wait(SILENCE_SECONDS):
+            if not await news.wait(POLL_SECONDS if more else SILENCE_SECONDS) and not more:
                 yield b": still here\n\n"
 
 
-def _after(user: User, task: str, since: int) -> tuple[list[EventView], int]:
-    """The next events that the user may see, and the number from which to go on."""
-    newest = _newest()
-    rows = Event.objects.filter(id__gt=since, id__lte=newest).order_by("id")
+def _after(user: User, task: str, since: int) -> tuple[list[EventView], int, bool]:
+    """The next events that the user may see, the number from which to go on, and whether to look again soon.
+
+    Nothing is told that lies beyond a number which may still appear: who goes on behind it would never hear of that.
+    """
+    settled, more = horizon.look()
+    rows = Event.objects.filter(id__gt=since, id__lte=settled).order_by("id")
     if task:
         rows = rows.filter(task_id=task)
     if not user.is_staff:
         rows = rows.filter(task__owner=user)
     found = [present.event_view(row) for row in rows[:BATCH]]
     # What others do is not looked through again and again.
-    return found, found[-1].number if len(found) == BATCH else max(newest, since)
-
-
-def _newest() -> int:
-    return Event.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    return found, found[-1].number if len(found) == BATCH else max(settled, since), more
