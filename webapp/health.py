@@ -10,17 +10,22 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from grid.core import storecheck
 from grid.core.models import Lock, Node
 from grid.core.wake import DISPATCHER
 from tasks.model import Record
 
 
 class Health(Record):
-    """``ready`` means that submits are kept and placed; a grid without nodes is ready too, its tasks wait."""
+    """``ready`` means that submits are kept and placed; a grid without nodes is ready too, its tasks wait.
+
+    It takes all of: the database answers, a dispatcher holds its lease, the store can be written to.
+    """
 
     ready: bool
     database: bool
     dispatcher: bool
+    store: bool
     nodes_online: int = 0
     nodes_known: int = 0
     node_last_seen: datetime | None = None
@@ -30,7 +35,7 @@ class Health(Record):
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when the database answers and a dispatcher acts, else 503 with what is wrong."""
+    """200 when the database answers, a dispatcher acts and the store takes files, else 503 with what is wrong."""
     found = look(timezone.now())
     return JsonResponse(found.model_dump(mode="json"), status=200 if found.ready else 503)
 
@@ -44,18 +49,22 @@ def live(request: HttpRequest) -> JsonResponse:
 
 def look(now: datetime) -> Health:
     """How the server is."""
+    full = storecheck.problem()
     try:
         dispatcher = Lock.objects.filter(name=DISPATCHER, until__gt=now).exists()
         online = Node.objects.filter(lease_until__gt=now).count()
         seen = Node.objects.filter(last_seen__isnull=False).order_by("-last_seen").values_list("last_seen", flat=True)
+        missing = "" if dispatcher else "no dispatcher acts; start one: manage.py rundispatcher"
         return Health(
-            ready=dispatcher,
+            ready=dispatcher and not full,
             database=True,
             dispatcher=dispatcher,
+            store=not full,
             nodes_online=online,
             nodes_known=Node.objects.filter(removed_at=None).count(),
             node_last_seen=seen.first(),
-            problem="" if dispatcher else "no dispatcher acts; start one: manage.py rundispatcher",
+            problem="; ".join(filter(None, (missing, full and f"nothing can be stored: {full}"))),
         )
     except DatabaseError as error:
-        return Health(ready=False, database=False, dispatcher=False, problem=f"the database: {type(error).__name__}")
+        problem = f"the database: {type(error).__name__}"
+        return Health(ready=False, database=False, dispatcher=False, store=not full, problem=problem)

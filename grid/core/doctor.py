@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from grid.core import nodes
+from grid.core import broker, explain, lag, nodes, storecheck
 from grid.core.conf import conf
 from grid.core.dispatcher import LOCK_SECONDS
-from grid.core.models import Attempt, Lock
+from grid.core.models import Attempt, Lock, Task
 from grid.core.publisher import Publisher
 from grid.core.wake import DISPATCHER
-from tasks.states import AttemptState, NodeMode
+from tasks.states import AttemptState, NodeMode, TaskState
 from tasks.units import human_seconds, human_size
 from tasks.views import Finding, Level, NodeStatus
 
@@ -26,15 +26,24 @@ FEW_FREE_BYTES = 5 * 1024**3
 LEAST_FREE_FILES = 10_000
 # How much later than its time a deadline may be enforced before something is wrong with whoever does it.
 LATE_SECONDS = 10.0
+# From here on a task's wait is worth a line, even when it is only that the grid is busy.
+LONG_WAIT_SECONDS = 3600.0
+# What a node says of itself, and what is to be done there.
+_MENDS = {
+    "clock": "set its clock right (systemd-timesyncd, chrony)",
+    "free on the disk": "make room there (docker image prune), or give it another --dir",
+    "more files fit": "delete small files there, or give it another --dir",
+    "ngine": "start Docker there (systemctl start docker)",
+}
 
 
 def examine(now: datetime) -> tuple[Finding, ...]:
     """Everything that the server can see from where it stands; changes nothing."""
     found = [_database()]
     if found[0].level is not Level.FAIL:
-        looks: tuple[Callable[[datetime], Iterator[Finding]], ...] = (_dispatcher, _deadlines, _nodes)
+        looks: tuple[Callable[[datetime], Iterator[Finding]], ...] = (_dispatcher, _deadlines, _queue, _nodes)
         found += [one for look in looks for one in look(now)]
-    return (*found, _broker(), *_disk())
+    return (*found, *_broker(), _store(), *_disk())
 
 
 def _database() -> Finding:
@@ -91,6 +100,28 @@ def _deadlines(now: datetime) -> Iterator[Finding]:
     )
 
 
+def _queue(now: datetime) -> Iterator[Finding]:
+    """Does anything wait that could run, and why does what has waited longest?"""
+    late = lag.placeable_seconds(now)
+    if late > LATE_SECONDS:
+        detail = f"a task that fits on a node now has waited for {human_seconds(round(late))}"
+        hint = "the dispatcher does not place it: is the broker well, is the dispatcher's log clean?"
+        yield Finding(name="queue", level=Level.FAIL, detail=detail, hint=hint)
+        return
+    oldest = Task.objects.filter(state=TaskState.QUEUED).order_by("id").first()
+    if oldest is None or oldest.queued_at is None:
+        yield Finding(name="queue", level=Level.PASS, detail="nothing waits")
+        return
+    waited = (now - oldest.queued_at).total_seconds()
+    view = explain.explain(oldest, now)
+    detail = f"the oldest of {view.queued} tasks has waited for {human_seconds(round(waited))}: {view.summary}"
+    level = Level.WARN if waited > LONG_WAIT_SECONDS or not view.can_ever_run else Level.PASS
+    hint = f"grid explain {oldest.id}"
+    if not view.can_ever_run:
+        hint += "; no node can ever run it: add one that can, or cancel it"
+    yield Finding(name="queue", level=level, detail=detail, hint="" if level is Level.PASS else hint)
+
+
 def _nodes(now: datetime) -> Iterator[Finding]:
     found = nodes.status(now)
     able = [node.name for node in found if node.ready]
@@ -116,27 +147,36 @@ def _not_ready(node: NodeStatus) -> Finding:
         hint = f"start it, or remove it: grid node remove {node.name}"
         return Finding(name=name, level=Level.WARN, detail=reason, hint=hint)
     if not node.online:
-        hint = "is the machine up, does its agent run (systemctl status celery-grid-node), does it reach the server?"
+        hint = (
+            f"is the machine up, does its agent run, does it reach the server? Start it: grid nodes restart {node.name}"
+        )
         return Finding(name=name, level=Level.FAIL, detail=reason, hint=hint)
-    hint = "mend this on the node (grid node check says more); it takes tasks again by itself"
+    advice = next((advice for word, advice in _MENDS.items() if word in reason), "mend this on the node")
+    hint = f"{advice} (grid node check says more); it takes tasks again by itself"
     return Finding(name=name, level=Level.FAIL, detail=reason, hint=hint)
 
 
-def _broker() -> Finding:
+def _broker() -> Iterator[Finding]:
     publisher = Publisher(conf().broker_url)
     begun = time.monotonic()
     try:
         good = publisher.answers()
     finally:
         publisher.close()
-    return Finding(
-        name="broker",
-        level=Level.PASS if good else Level.FAIL,
-        detail=f"it answers in {human_seconds(round(time.monotonic() - begun, 3))}" if good else publisher.down,
-        hint=""
-        if good
-        else "start it (valkey-server, redis-server), or set GRID_BROKER_URL; no task is lost meanwhile",
-    )
+    if not good:
+        hint = "start it (valkey-server, redis-server), or set GRID_BROKER_URL; no task is lost meanwhile"
+        yield Finding(name="broker", level=Level.FAIL, detail=publisher.down, hint=hint)
+        return
+    detail = f"it answers in {human_seconds(round(time.monotonic() - begun, 3))}"
+    yield Finding(name="broker", level=Level.PASS, detail=detail)
+    yield from broker.look(conf().broker_url)
+
+
+def _store() -> Finding:
+    if problem := storecheck.problem():
+        hint = "submits and results are refused until it can be written to: is the disk full, or read-only?"
+        return Finding(name="store", level=Level.FAIL, detail=f"nothing can be stored: {problem}", hint=hint)
+    return Finding(name="store", level=Level.PASS, detail="it can be written to")
 
 
 def _disk() -> Iterator[Finding]:
