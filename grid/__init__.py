@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from builtins import list as _list
 
-    from grid.client import Client, get, run, submit
+    from grid.client import Client, get, run, submit, submit_many
     from grid.client import list_tasks as list
     from grid.config import Config
     from grid.handle import Result, ResultFile, Task
@@ -45,6 +45,7 @@ __all__ = [
     "list",
     "run",
     "submit",
+    "submit_many",
 ]
 
 # Where the names live that are not errors; "list" has another name inside, so that the builtin stays in reach there.
@@ -58,6 +59,7 @@ _HOMES = {
     "list": ("grid.client", "list_tasks"),
     "run": ("grid.client", "run"),
     "submit": ("grid.client", "submit"),
+    "submit_many": ("grid.client", "submit_many"),
 }
 
 

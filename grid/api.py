@@ -18,6 +18,7 @@ from tasks.errors import GridError
 from tasks.result import Result as ResultRecord
 from tasks.views import (
     AttemptView,
+    BulkBody,
     DoctorView,
     EventView,
     ExplainView,
@@ -39,6 +40,7 @@ _ATTEMPTS = TypeAdapter(tuple[AttemptView, ...])
 _NODES = TypeAdapter(tuple[NodeStatus, ...])
 _PAGE = TypeAdapter(TaskPage)
 _TASK = TypeAdapter(TaskView)
+_TASKS = TypeAdapter(tuple[TaskView, ...])
 _NODE = TypeAdapter(NodeStatus)
 _NEW_NODE = TypeAdapter(NewNode)
 _TOKENS = TypeAdapter(tuple[TokenView, ...])
@@ -102,6 +104,12 @@ class Api:
         """Submit a prepared task; the same key makes the task once, however often it is sent."""
         headers = {"Idempotency-Key": idempotency_key, "Content-Type": "application/json"}
         return self._get(_TASK, Ask("POST", "/tasks", headers=headers, body=body.model_dump_json().encode()))
+
+    def create_tasks(self, body: BulkBody, idempotency_key: str) -> tuple[TaskView, ...]:
+        """Submit many prepared tasks, all or none; the same key makes them once, however often it is sent."""
+        headers = {"Idempotency-Key": idempotency_key, "Content-Type": "application/json"}
+        content = body.model_dump_json().encode()
+        return self._get(_TASKS, Ask("POST", "/tasks/bulk", headers=headers, body=content, timeout_seconds=120.0))
 
     def view(self, task_id: str) -> TaskView:
         """The task as it is now."""

@@ -15,8 +15,8 @@ from grid.api import Api
 from grid.folder import INLINE_FILE_BYTES, INLINE_TOTAL_BYTES, LocalFile, Overrides, Package, read_folder
 from grid.handle import Result, Task
 from grid.saving import Progress, no_progress
-from tasks.errors import NotFound
-from tasks.views import SubmitBody
+from tasks.errors import Fault, NotFound, SpecError
+from tasks.views import MOST_BULK, BulkBody, BulkTask, SubmitBody
 
 MAX_PAGE = 500
 # How many of the newest tasks a short id is looked up among.
@@ -61,9 +61,27 @@ class Client(Api):
         """
         overrides = Overrides(options.get("name"), options.get("labels") or {}, options.get("limits") or {})
         package = read_folder(task_dir, overrides)
-        inline = self._send_files(package, options.get("progress", no_progress))
+        inline = self._send_files(package.files, options.get("progress", no_progress))
         body = SubmitBody(spec=package.spec, blobs=inline, name=package.name)
         return Task(self, self.create_task(body, options.get("idempotency_key") or uuid.uuid4().hex))
+
+    def submit_many(self, task_dirs: Iterable[str | os.PathLike[str]], **options: Unpack[SubmitOptions]) -> list[Task]:
+        """Submit the tasks in many folders, in their order; the options hold for each of them.
+
+        Nothing is sent before all folders were read, and of each thousand all are made or none. Raises SpecError with
+        the faults of all folders, and GridError. Lost answers are asked for again.
+        """
+        overrides = Overrides(options.get("name"), options.get("labels") or {}, options.get("limits") or {})
+        packages = _packages(task_dirs, overrides)
+        files = {sha256: local for package in packages for sha256, local in package.files.items()}
+        self._send_files(files, options.get("progress", no_progress), inline=False)
+        key = options.get("idempotency_key") or uuid.uuid4().hex
+        found: list[Task] = []
+        for start in range(0, len(packages), MOST_BULK):
+            part = packages[start : start + MOST_BULK]
+            body = BulkBody(tasks=tuple(BulkTask(spec=one.spec, name=one.name) for one in part))
+            found += [Task(self, view) for view in self.create_tasks(body, f"{key}-{start}" if start else key)]
+        return found
 
     def run(
         self, task_dir: str | os.PathLike[str], *, timeout: float | None = None, **options: Unpack[SubmitOptions]
@@ -107,19 +125,33 @@ class Client(Api):
             if not after:
                 return
 
-    def _send_files(self, package: Package, progress: Progress) -> dict[str, str]:
+    def _send_files(self, files: Mapping[str, LocalFile], progress: Progress, *, inline: bool = True) -> dict[str, str]:
         """Upload what is large, and return what is small enough to travel in the submit itself (base64 by sha256)."""
-        files = package.files
-        if not _travel_inline(files.values()):
+        if files and not (inline and _travel_inline(files.values())):
             missing = self.missing_blobs(files)
             files = {sha256: files[sha256] for sha256 in missing if sha256 in files}
-        small, large = _parted(files)
+        small, large = _parted(files) if inline else ({}, files)
         total = sum(one.size for one in large.values())
         done = 0
         for local in large.values():
             self.put_blob(local.sha256, _stream(local, done, total, progress), local.size)
             done += local.size
         return small
+
+
+def _packages(task_dirs: Iterable[str | os.PathLike[str]], overrides: Overrides) -> list[Package]:
+    """What is in the folders; raises SpecError with the faults of all of them."""
+    packages: list[Package] = []
+    faults: list[Fault] = []
+    for task_dir in task_dirs:
+        try:
+            packages.append(read_folder(task_dir, overrides))
+        except SpecError as error:
+            name = os.fspath(task_dir)
+            faults += [Fault(f"{name}: {one.path}".rstrip(": "), one.message, one.hint) for one in error.faults]
+    if faults:
+        raise SpecError(faults)
+    return packages
 
 
 def _stream(local: LocalFile, base: int, total: int, progress: Progress) -> Callable[[], Iterable[bytes]]:
@@ -182,6 +214,11 @@ _default = _Default()
 def submit(task_dir: str | os.PathLike[str], **options: Unpack[SubmitOptions]) -> Task:
     """Submit the task in the folder to the grid of the configuration; see ``Client.submit``."""
     return _default.get().submit(task_dir, **options)
+
+
+def submit_many(task_dirs: Iterable[str | os.PathLike[str]], **options: Unpack[SubmitOptions]) -> list[Task]:
+    """Submit the tasks in many folders to the grid of the configuration; see ``Client.submit_many``."""
+    return _default.get().submit_many(task_dirs, **options)
 
 
 def run(task_dir: str | os.PathLike[str], *, timeout: float | None = None, **options: Unpack[SubmitOptions]) -> Result:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from tasks.model import Record
 from tasks.outcome import OutputFile, PhaseTimes, Usage
 from tasks.states import AttemptState, NodeMode, Phase, TaskState
+
+MOST_BULK = 1000
+"""Tasks of one submit of many."""
 
 
 class TaskView(Record):
@@ -89,7 +94,7 @@ class EventView(Record):
 
 
 class NodeStatus(Record):
-    """A node as the pages and ``grid nodes`` show it; amounts are used and offered.
+    """A node as the pages and ``grid nodes`` show it; amounts are used and offered, and used by others than the grid.
 
     ``mode`` is what the operator lets it do, with who said so, when and why; ``drain_until`` is when a draining one
     ends what still runs there (None: never).
@@ -109,6 +114,8 @@ class NodeStatus(Record):
     cpus_used: float
     memory: int
     memory_used: int
+    cpus_others: float = 0.0
+    memory_others: int = 0
     storage: int = 0
     storage_used: int = 0
     slots: int
@@ -188,6 +195,20 @@ class ExplainView(Record):
     queued: int | None = None
     can_ever_run: bool = True
     nodes: tuple[NodeReasons, ...] = ()
+
+
+class BulkTask(Record):
+    """One task of a submit of many; ``spec`` and ``name`` as in ``SubmitBody``."""
+
+    spec: dict[str, object]
+    name: str = ""
+
+
+class BulkBody(Record):
+    """The body of a submit of many tasks, which are all made or none; ``blobs`` as in ``SubmitBody``."""
+
+    tasks: tuple[BulkTask, ...] = Field(min_length=1, max_length=MOST_BULK)
+    blobs: dict[str, str] = {}
 
 
 class SubmitBody(Record):

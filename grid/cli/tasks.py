@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -12,8 +13,9 @@ import typer
 from grid.cli import common, printing
 from grid.cli.exits import INTERRUPTED, exit_status
 from grid.cli.following import copy_log, follow
-from grid.client import Client
+from grid.client import Client, SubmitOptions
 from grid.handle import Result, Task
+from tasks.errors import Fault, SpecError
 from tasks.units import human_seconds, human_size
 from tasks.views import AttemptView, ExplainView, TaskView
 
@@ -24,6 +26,9 @@ def submit(
     context: typer.Context,
     folder: common.Folder,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit with the status of the task.")] = False,
+    each: Annotated[
+        bool, typer.Option("--each", help="Submit every folder in DIR that has a task.json; print their ids.")
+    ] = False,
     name: common.Name = None,
     label: common.Labels = None,
     as_json: common.AsJson = False,
@@ -41,7 +46,12 @@ def submit(
     gpu_memory: common.GpuMemory = None,
 ) -> None:
     """Submit the task in a folder and print its id."""
+    if each and wait:
+        raise typer.BadParameter("--each waits for nothing; leave --wait out")
     with Client() as client:
+        if each:
+            _submit_each(client, context, folder, name, label, as_json=as_json)
+            return
         task = _submit(client, context, folder, name, label)
         if not as_json:
             printing.say(task.id)
@@ -206,6 +216,24 @@ def _submit(client: Client, context: typer.Context, folder: str, name: str | Non
     labels = common.labels_of(label)
     with printing.transfer("uploading") as progress:
         return client.submit(folder, name=name, labels=labels, limits=common.limits_of(context), progress=progress)
+
+
+def _submit_each(
+    client: Client, context: typer.Context, folder: str, name: str | None, label: list[str] | None, *, as_json: bool
+) -> None:
+    """Submit the folders in a folder, in the order of their names."""
+    folders = sorted(path.parent for path in Path(folder).glob("*/task.json"))
+    if not folders:
+        raise SpecError([Fault("", f"no folder in {folder} has a task.json")])
+    options: SubmitOptions = {"name": name, "labels": common.labels_of(label), "limits": common.limits_of(context)}
+    with printing.transfer("uploading") as progress:
+        options["progress"] = progress
+        made = client.submit_many(folders, **options)
+    if as_json:
+        printing.say_json([task.view for task in made])
+        return
+    for task in made:
+        printing.say(task.id)
 
 
 def _ending(found: Result) -> str:

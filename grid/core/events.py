@@ -26,5 +26,9 @@ def make(task_id: str, kind: str, now: datetime, **data: Datum) -> Event:
 def append_all(events: Iterable[Event]) -> None:
     """Append several events in one statement."""
     made = Event.objects.bulk_create(list(events))
-    tasks = {event.task_id for event in made}
+    tell({event.task_id for event in made})
+
+
+def tell(tasks: set[str]) -> None:
+    """Wake whoever waits for news of these tasks, once the transaction is committed."""
     transaction.on_commit(lambda: hub.publish(tasks))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,18 @@ from grid.core.store import Stored
 from tasks.errors import Conflict, Fault, SpecError
 from tasks.files import FileSpec
 from tasks.limits import Limits
+from tasks.placement import Demand
 from tasks.spec import TaskSpec, parse_spec, spec_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A task as it was asked for, its files as references, with what follows from it; ``digest`` is its hash."""
+
+    spec: TaskSpec
+    digest: str
+    limits: Limits
+    demand: Demand
 
 
 def upload(owner: User, chunks: Iterable[bytes], sha256: str | None, now: datetime) -> Stored:
@@ -42,18 +54,25 @@ def submit(
     parsed = parse_spec(spec, default_name=default_name)
     for sha256, content in contents.items():
         upload(owner, [content], sha256, now)
-    stored = _with_references(owner, parsed, now)
-    known = _known(owner, idempotency_key, spec_hash(stored))
+    stored = with_references(parsed, lambda content: upload(owner, [content], None, now).sha256)
+    digest = spec_hash(stored)
+    known = _known(owner, idempotency_key, digest)
     if known is not None:
         return known, False
     limits = policy.effective_limits(stored, conf())
-    _refuse_faults(owner, stored, limits)
+    demand = policy.demand_of(owner.pk, stored, limits)
+    missing = access.missing_blobs(owner, [file.reference or "" for file in stored.files.values()])
+    if faults := [*missing_files(stored, missing), *refusals(owner, stored, demand)]:
+        raise SpecError(faults)
     try:
         with transaction.atomic():
-            return _create(owner, stored, limits, idempotency_key, now), True
+            task = made_of(owner, Wanted(stored, digest, limits, demand), idempotency_key, now)
+            records.create(task, policy.demand_data(demand), stored.after, now)
+            InputFile.objects.bulk_create(inputs_of(task, stored))
+            return task, True
     except IntegrityError:
         # The same request came twice at the same moment, and the other was first.
-        known = _known(owner, idempotency_key, spec_hash(stored))
+        known = _known(owner, idempotency_key, digest)
         if known is None:
             raise
         return known, False
@@ -63,19 +82,27 @@ def _known(owner: User, key: str, digest: str) -> Task | None:
     # The exclusion says what the index's condition says; without it SQLite would read all tasks of the owner.
     keyed = Task.objects.filter(owner=owner, idempotency_key=key).exclude(idempotency_key="")
     found = keyed.first() if key else None
-    if found is not None and found.spec_hash != digest:
-        raise Conflict(f"the idempotency key {key} was used for another task, {found.id}; take a new one")
+    if found is not None:
+        refuse_other(found, key, digest)
     return found
 
 
-def _with_references(owner: User, spec: TaskSpec, now: datetime) -> TaskSpec:
-    """The spec with every file as a reference: content written in it goes to the store, paths have no meaning here."""
+def refuse_other(found: Task, key: str, digest: str) -> None:
+    """A key stands for one task; raises Conflict when it was used for another than the one with this hash."""
+    if found.spec_hash != digest:
+        raise Conflict(f"the idempotency key {key} was used for another task, {found.id}; take a new one")
+
+
+def with_references(spec: TaskSpec, keep: Callable[[bytes], str]) -> TaskSpec:
+    """The spec with every file as a reference: content written in it is kept, paths have no meaning here.
+
+    ``keep`` stores a content and returns its sha256. Raises SpecError with every file that has neither.
+    """
     files: dict[str, FileSpec] = {}
     faults = []
     for name, file in spec.files.items():
         if file.content is not None:
-            stored = upload(owner, [file.content.encode()], None, now)
-            files[name] = FileSpec(reference=stored.sha256, executable=file.executable)
+            files[name] = FileSpec(reference=keep(file.content.encode()), executable=file.executable)
         elif file.reference is not None:
             files[name] = file
         else:
@@ -87,14 +114,18 @@ def _with_references(owner: User, spec: TaskSpec, now: datetime) -> TaskSpec:
     return spec.model_copy(update={"files": files})
 
 
-def _refuse_faults(owner: User, spec: TaskSpec, limits: Limits) -> None:
-    faults = policy.policy_faults(spec, conf())
-    unknown = set(access.missing_blobs(owner, [file.reference or "" for file in spec.files.values()]))
-    faults += [
+def missing_files(spec: TaskSpec, missing: Collection[str]) -> list[Fault]:
+    """The files of a spec whose content is among those that are missing."""
+    return [
         Fault(f"files.{name}", f"the content {file.reference} is not stored here, or is not yours", "upload it first")
         for name, file in spec.files.items()
-        if file.reference in unknown
+        if file.reference in missing
     ]
+
+
+def refusals(owner: User, spec: TaskSpec, demand: Demand) -> list[Fault]:
+    """Why this server does not take a task, its files aside."""
+    faults = policy.policy_faults(spec, conf())
     have = spec.secrets and set(
         Secret.objects.filter(owner=owner, name__in=spec.secrets).values_list("name", flat=True)
     )
@@ -109,42 +140,43 @@ def _refuse_faults(owner: User, spec: TaskSpec, limits: Limits) -> None:
         for task_id in spec.after
         if task_id not in visible
     ]
-    faults += _unrunnable(owner, spec, limits)
-    if faults:
-        raise SpecError(faults)
+    return faults + _unrunnable(spec, demand)
 
 
-def _unrunnable(owner: User, spec: TaskSpec, limits: Limits) -> list[Fault]:
+def _unrunnable(spec: TaskSpec, demand: Demand) -> list[Fault]:
     """A task that no node of this grid could ever run would wait for ever; it is refused while its author is there."""
     offered = offers.current()
     if offered is None:
         return []
     faults = []
-    if reasons := offered.never_runs(policy.demand_of(owner.pk, spec, limits)):
+    if reasons := offered.never_runs(demand):
         faults.append(Fault("", "no node of this grid can ever run it: " + "; ".join(reasons)))
     if spec.image and (fault := offered.image_fault(spec.image)):
         faults.append(fault)
     return faults
 
 
-def _create(owner: User, spec: TaskSpec, limits: Limits, idempotency_key: str, now: datetime) -> Task:
-    demand = policy.demand_of(owner.pk, spec, limits)
+def made_of(owner: User, wanted: Wanted, idempotency_key: str, now: datetime) -> Task:
+    """The row of a new task, which is not written yet."""
+    spec = wanted.spec
     data: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True)
-    task = Task(
+    return Task(
         owner=owner,
         name=spec.name or "task",
         labels=dict(spec.labels),
         priority=spec.priority,
         spec=data,
-        spec_hash=spec_hash(spec),
-        limits=limits.model_dump(mode="json", exclude_none=True),
-        demand_id=demand.key,
+        spec_hash=wanted.digest,
+        limits=wanted.limits.model_dump(mode="json", exclude_none=True),
+        demand_id=wanted.demand.key,
         idempotency_key=idempotency_key,
         expires_at=now + timedelta(seconds=spec.expires) if spec.expires else None,
     )
-    records.create(task, policy.demand_data(demand), spec.after, now)
-    InputFile.objects.bulk_create(
+
+
+def inputs_of(task: Task, spec: TaskSpec) -> list[InputFile]:
+    """The rows of its input files."""
+    return [
         InputFile(task=task, path=name, blob_id=file.reference or "", executable=bool(file.executable))
         for name, file in spec.files.items()
-    )
-    return task
+    ]

@@ -17,6 +17,7 @@ from django.db import transaction
 
 from grid.core import events, wake
 from grid.core.models import Attempt, Demand, Dependency, Node, Task
+from grid.core.rows import insert
 from tasks.states import ACTIVE_STATES, FINAL_STATES, AttemptState, Phase, TaskState
 from tasks.verdicts import Judgement, Verdict, final_state, other
 
@@ -80,6 +81,23 @@ def create(task: Task, demand_data: Mapping[str, Any], needs: Iterable[str], now
         _settle_waiting([task.id], now)
     else:
         _note_queued(task.demand_id)
+
+
+def create_all(tasks: Sequence[Task], demands: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
+    """Write many new tasks that wait for nothing; ``demands`` are the data of their demands by key."""
+    if not tasks:
+        return
+    owner = tasks[0].owner_id
+    rows = [Demand(key=key, owner_id=owner, data=dict(demands[key])) for key in sorted(demands)]
+    Demand.objects.bulk_create(rows, ignore_conflicts=True)
+    for task in tasks:
+        task.created_at = task.queued_at = now
+        task.state = TaskState.QUEUED
+    insert(tasks)
+    insert(events.make(task.id, "submitted", now, name=task.name) for task in tasks)
+    events.tell({task.id for task in tasks})
+    for key in sorted(demands):
+        _note_queued(key)
 
 
 def assign(task_id: str, node: Node, now: datetime, lease_seconds: float) -> Attempt | None:

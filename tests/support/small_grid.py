@@ -195,6 +195,7 @@ class SmallGrid:
 
     ROUTES: ClassVar = [
         ("POST", "/tasks", "_create"),
+        ("POST", "/tasks/bulk", "_create_many"),
         ("GET", "/tasks", "_list"),
         ("GET", "/tasks/([^/]+)", "_view"),
         ("GET", "/tasks/([^/]+)/result/wait", "_wait"),
@@ -227,6 +228,17 @@ class SmallGrid:
         self.specs[task.id] = body["spec"]
         self.keys[key] = task.id
         return model(self.add(task), 201)
+
+    def _create_many(self, seen: Seen) -> Reply:
+        key = seen.headers["Idempotency-Key"]
+        wishes = json.loads(seen.body)["tasks"]
+        fresh = f"{key}/0" not in self.keys
+        for number, wish in enumerate(wishes if fresh else []):
+            task = view(len(self.tasks) + 1, name=wish["spec"].get("name") or wish["name"])
+            self.specs[task.id] = wish["spec"]
+            self.keys[f"{key}/{number}"] = self.add(task).id
+        made = [self.tasks[self.keys[f"{key}/{number}"]] for number in range(len(wishes))]
+        return as_json([one.model_dump(mode="json") for one in made], 201 if fresh else 200)
 
     def _list(self, seen: Seen) -> Reply:
         newest = sorted(self.tasks.values(), key=lambda one: one.id, reverse=True)

@@ -87,6 +87,17 @@ class TestSubmit:
         assert spec["labels"] == {"course": "alg", "week": "3"}
         assert spec["limits"] == {"memory": "64M", "cpus": "0.5", "cpu_time": "2s", "output": "1M", "network": False}
 
+    def test_each_folder_in_a_folder_is_submitted(self, server: SmallGrid, grid: Run, job: Path) -> None:
+        (job.parent / "empty").mkdir(exist_ok=True)
+
+        status, out, _ = grid("submit", job.parent, "--each", "--label", "week=3")
+
+        assert status == 0
+        assert out.split() == list(server.tasks)
+        assert server.specs[out.strip()]["labels"] == {"week": "3"}
+        assert grid("submit", job.parent / "empty", "--each")[0] != 0
+        assert grid("submit", job.parent, "--each", "--wait")[0] != 0
+
     def test_json(self, server: SmallGrid, grid: Run, job: Path) -> None:
         assert json.loads(grid("submit", job, "--json")[1])["state"] == "queued"
 

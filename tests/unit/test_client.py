@@ -127,6 +127,30 @@ class TestSubmit:
 
         assert client.submit(job) != client.submit(job)
 
+    def test_many_folders_are_one_submit_and_equal_files_one_upload(
+        self, server: SmallGrid, client: Client, tmp_path: Path
+    ) -> None:
+        jobs = [folder(tmp_path / f"job {n}", {"in.txt": b"3 4\n", "n.txt": b"%d" % n}) for n in range(3)]
+        server.faults.append(Fault("POST", "/tasks/bulk", lost=True))
+
+        tasks = client.submit_many(jobs, labels={"week": "3"})
+
+        assert [task.name for task in tasks] == ["job 0", "job 1", "job 2"]
+        assert len(server.tasks) == 3
+        assert {server.specs[task.id]["labels"]["week"] for task in tasks} == {"3"}
+        assert len(server.requests("PUT", "/blobs/.*")) == 4
+
+    def test_faults_of_all_folders_are_told_before_anything_is_sent(
+        self, server: SmallGrid, client: Client, tmp_path: Path
+    ) -> None:
+        jobs = [folder(tmp_path / name, {}, limits={"memory": name}) for name in ("64M", "64X", "64Y")]
+
+        with pytest.raises(SpecError, match=r"64X: limits\.memory") as raised:
+            client.submit_many(jobs)
+
+        assert len(raised.value.faults) == 2
+        assert server.seen == []
+
     def test_the_same_key_is_the_same_task(self, client: Client, tmp_path: Path) -> None:
         job = folder(tmp_path / "job", {})
 

@@ -9,11 +9,12 @@ from django.http import FileResponse, HttpResponse
 from pydantic import BaseModel, TypeAdapter
 
 from tasks.model import Record
-from tasks.views import AttemptView, EventView, NodeStatus
+from tasks.views import AttemptView, EventView, NodeStatus, TaskView
 
 EVENTS = TypeAdapter(list[EventView])
 ATTEMPTS = TypeAdapter(list[AttemptView])
 NODES = TypeAdapter(list[NodeStatus])
+TASKS = TypeAdapter(list[TaskView])
 
 BLOCK_BYTES = 256 * 1024
 
@@ -25,9 +26,9 @@ def answer(record: BaseModel, status: int = 200) -> HttpResponse:
     return HttpResponse(record.__pydantic_serializer__.to_json(record), status=status, content_type="application/json")
 
 
-def answer_list(kind: TypeAdapter[list[T]], records: list[T]) -> HttpResponse:
+def answer_list(kind: TypeAdapter[list[T]], records: list[T], status: int = 200) -> HttpResponse:
     """Several records as JSON."""
-    return HttpResponse(kind.dump_json(records), content_type="application/json")
+    return HttpResponse(kind.dump_json(records), status=status, content_type="application/json")
 
 
 def download(file: BinaryIO, path: str) -> FileResponse:

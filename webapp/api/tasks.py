@@ -12,14 +12,14 @@ from django.utils import timezone
 from ninja import Header, Path, Query, Router
 from pydantic import Field
 
-from grid.core import access, explain, intake, lists, present, records
+from grid.core import access, bulk, explain, intake, lists, present, records
 from grid.core.hub import hub
 from grid.core.tokens import Scope
 from tasks.errors import Conflict, Fault, SpecError, TooLarge
 from tasks.model import Record
 from tasks.states import TaskState
-from tasks.views import AttemptView, EventView, ExplainView, SubmitBody, TaskPage, TaskView
-from webapp.api.answers import ATTEMPTS, EVENTS, answer, answer_list
+from tasks.views import AttemptView, BulkBody, EventView, ExplainView, SubmitBody, TaskPage, TaskView
+from webapp.api.answers import ATTEMPTS, EVENTS, TASKS, answer, answer_list
 from webapp.auth import Allow, AllowLive, Request
 from webapp.live import in_thread
 
@@ -69,6 +69,23 @@ def submit(
         now=timezone.now(),
     )
     return answer(present.task_view(task), 201 if created else 200)
+
+
+@router.post("/bulk", auth=Allow(Scope.SUBMIT), response={201: list[TaskView], 200: list[TaskView]})
+def submit_many(
+    request: Request,
+    body: BulkBody,
+    idempotency_key: Annotated[str, Header(alias="Idempotency-Key", max_length=190)] = "",
+) -> HttpResponse:
+    """Submit many tasks: all are made, in the order given, or none. The same Idempotency-Key answers the same tasks."""
+    made, created = bulk.submit_all(
+        owner=request.auth.user,
+        wishes=[bulk.Wish(one.spec, one.name) for one in body.tasks],
+        contents=_contents(body.blobs),
+        idempotency_key=idempotency_key,
+        now=timezone.now(),
+    )
+    return answer_list(TASKS, [present.task_view(task) for task in made], 201 if created else 200)
 
 
 @router.get("", auth=Allow(Scope.READ), response=TaskPage)
