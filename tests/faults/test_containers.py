@@ -72,7 +72,37 @@ def test_a_program_that_ends_and_leaves_others_behind(grid: RunningGrid) -> None
     nothing_is_left_of(grid, task)
 
 
+def test_a_program_that_was_frozen_when_its_agent_was_killed(grid: RunningGrid) -> None:
+    """Groups are frozen for a moment while they are ended; an agent that is killed just then cannot thaw them."""
+    node = grid.add_node("frozen", "--tags", "frozen")
+    task = a_running_task(grid, "stubborn", image=TEST_IMAGE, requires=["frozen"])
+    processes = processes_of(task)
+    node.kill()
+    freeze(task)
+    first = task.refresh().view.attempt
+    eventually(lambda: task.attempts()[0].verdict == "node_lost", PATIENCE_SECONDS)
+    node.start()
+    eventually(lambda: all(started_at(pid) != at for pid, at in processes.items()), PATIENCE_SECONDS)
+    eventually(lambda: task.refresh().view.attempt not in ("", first), PATIENCE_SECONDS)
+    task.cancel("it has to be run no more")
+    assert task.wait(30).verdict == "cancelled"
+    nothing_is_left(grid, node)
+
+
 # --------------------------------------------------------------------------------------------------------------- parts
+def freeze(task: Task) -> None:
+    """Freeze the group of the task's attempt, and wait until it is."""
+    folders = [group for group in groups_of(task) if group.name == task.view.attempt]
+    old = [folder / "freezer.state" for folder in folders if (folder / "freezer.state").exists()]
+    new = [folder / "cgroup.freeze" for folder in folders if (folder / "cgroup.freeze").exists()]
+    if old:  # the first generation of control groups has a hierarchy for it
+        old[0].write_text("FROZEN")
+        eventually(lambda: old[0].read_text() == "FROZEN\n", PATIENCE_SECONDS)
+    else:
+        new[0].write_text("1")
+        eventually(lambda: "frozen 1" in new[0].with_name("cgroup.events").read_text(), PATIENCE_SECONDS)
+
+
 def a_deaf_task(grid: RunningGrid, name: str, **spec: object) -> tuple[Task, dict[int, float]]:
     """A task of several sessions that do not listen to SIGTERM, and its processes with the times of their starts."""
     arguments, files = PROGRAMS[name]

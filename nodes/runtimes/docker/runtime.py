@@ -97,11 +97,15 @@ class DockerRuntime:
                 attempt = str(one["Labels"].get(profile.LABEL_ATTEMPT, ""))
                 if attempt not in keep:
                     gone[attempt] = str(one["Id"])
-            for container in gone.values():
-                self.engine.remove(container)
             swept = set()
             if self._tree is not None:
+                # Before the containers: an agent that was killed while it ended a group may have left it frozen, and
+                # no engine can end what is frozen.
                 swept = self._tree.sweep(set(keep))
+            for container in gone.values():
+                self.engine.remove(container)
+            if self._tree is not None:
+                swept |= self._tree.sweep(set(keep))
                 self._tree.remove_empty_bases()
         return tuple(sorted({*gone, *swept}))
 
