@@ -6,8 +6,10 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.errors import GridError
 
@@ -16,11 +18,26 @@ _KEYS = {"server", "token"}
 
 
 @dataclass(frozen=True, slots=True)
+class NodesConfig:
+    """How an operator reaches the machines of nodes over ssh: the table ``[nodes]`` of the file.
+
+    ``hosts`` says where a node is if that is not the host name which it tells; ``user`` logs in there, and runs
+    ``command``; ``ssh_options`` are added to ssh's own.
+    """
+
+    user: str = ""
+    command: str = "systemctl restart celery-grid-node"
+    ssh_options: tuple[str, ...] = ()
+    hosts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The address of a server, and a token (empty: none is known)."""
 
     server: str = DEFAULT_SERVER
     token: str = field(default="", repr=False)
+    nodes: NodesConfig = NodesConfig()
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
@@ -42,7 +59,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     token = _token(env)
     stored = Config() if env.get("GRID_SERVER") and token else read(config_path(env))
     server = (env.get("GRID_SERVER") or stored.server).rstrip("/")
-    return Config(server, token or (stored.token if server == stored.server.rstrip("/") else ""))
+    return Config(server, token or (stored.token if server == stored.server.rstrip("/") else ""), stored.nodes)
 
 
 def read(path: Path) -> Config:
@@ -58,16 +75,32 @@ def read(path: Path) -> Config:
     table = tables.get("grid", {})
     if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
         raise GridError(f'{path}: write [grid] with server = "http://..." and token = "..."')
-    unknown = sorted(table.keys() - _KEYS) + sorted(tables.keys() - {"grid"})
+    unknown = sorted(table.keys() - _KEYS) + sorted(tables.keys() - {"grid", "nodes"})
     if unknown:
-        raise GridError(f'{path}: unknown key "{unknown[0]}"; it may have server and token in [grid]')
-    return Config(table.get("server") or DEFAULT_SERVER, table.get("token", ""))
+        raise GridError(f'{path}: unknown key "{unknown[0]}"; it may have server and token in [grid], and [nodes]')
+    return Config(table.get("server") or DEFAULT_SERVER, table.get("token", ""), _nodes(path, tables.get("nodes", {})))
+
+
+def _nodes(path: Path, table: object) -> NodesConfig:
+    """The table ``[nodes]``; raises GridError."""
+    known = [one.name for one in fields(NodesConfig)]
+    advice = f"[nodes] may have {', '.join(known)}"
+    if not isinstance(table, dict) or table.keys() - set(known):
+        raise GridError(f"{path}: {advice}")
+    try:
+        return TypeAdapter(NodesConfig).validate_python(table)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise GridError(f"{path}: {place}: {fault['msg']}; {advice}") from None
 
 
 def save(path: Path, config: Config) -> None:
     """Write the config file, readable by its owner alone. Raises GridError."""
     # JSON strings of ASCII are TOML strings too.
-    text = f"[grid]\nserver = {json.dumps(config.server)}\ntoken = {json.dumps(config.token)}\n"
+    text = f"[grid]\nserver = {json.dumps(config.server)}\ntoken = {json.dumps(config.token)}\n" + _written(
+        config.nodes
+    )
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,6 +111,15 @@ def save(path: Path, config: Config) -> None:
         fresh.replace(path)
     except OSError as error:
         raise GridError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _written(nodes: NodesConfig) -> str:
+    """The table ``[nodes]``, when it says something."""
+    if nodes == NodesConfig():
+        return ""
+    rows = [f"{name} = {json.dumps(getattr(nodes, name))}" for name in ("user", "command", "ssh_options")]
+    hosts = [f"{json.dumps(name)} = {json.dumps(host)}" for name, host in nodes.hosts.items()]
+    return "\n".join(("", "[nodes]", *rows, "", "[nodes.hosts]", *hosts, ""))
 
 
 def no_token_advice(path: Path) -> str:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from grid.cli import fleet, printing, server, starting, tasks
+from grid.cli import fleet, printing, restart, server, starting, tasks
 from grid.cli.doctor import doctor
+
+
+class ListByDefault(TyperGroup):
+    """``grid nodes [NAME] [--json]`` lists, as it always did; ``grid nodes VERB`` is another command."""
+
+    default = "list"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Whatever is no verb belongs to the list."""
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if args and args[0] in known else [self.default, *args])
+
 
 app = typer.Typer(
     name="grid",
@@ -21,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stderr.isatty() else None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+nodes_app = typer.Typer(cls=ListByDefault, help="List the nodes; restart those that went down.")
 node_app = typer.Typer(help="Run tasks on this machine; add, remove, cordon and drain nodes.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens: who has one, and how to make it worthless.", no_args_is_help=True)
 secret_app = typer.Typer(help="Your stored secrets, which tasks name in their description.", no_args_is_help=True)
@@ -38,7 +52,6 @@ _TASKS: dict[str, Callable[..., None]] = {
     "explain": tasks.explain,
 }
 _GRID: dict[str, Callable[..., None]] = {
-    "nodes": server.nodes,
     "schema": server.schema,
     "doctor": doctor,
     "up": starting.up,
@@ -62,6 +75,8 @@ for _name, _command in _TASKS.items():
     app.command(_name, rich_help_panel="Tasks")(_command)
 for _name, _command in _GRID.items():
     app.command(_name, rich_help_panel="The grid")(_command)
+nodes_app.command("list")(server.nodes)
+nodes_app.command("restart")(restart.restart)
 for _name, _command in _NODE.items():
     node_app.command(_name, context_settings=_PASS_ON, add_help_option=False)(_command)
 for _name, _command in _NODES.items():
@@ -70,6 +85,7 @@ for _name, _command in _TOKEN.items():
     token_app.command(_name)(_command)
 for _name, _command in _SECRET.items():
     secret_app.command(_name)(_command)
+app.add_typer(nodes_app, name="nodes", rich_help_panel="The grid")
 app.add_typer(node_app, name="node", rich_help_panel="The grid")
 app.add_typer(token_app, name="token", rich_help_panel="The grid")
 app.add_typer(secret_app, name="secret", rich_help_panel="The grid")

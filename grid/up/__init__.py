@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grid import config
@@ -84,6 +85,13 @@ def _listener(port: int, remembered: int) -> socket.socket:
         raise UsageError(str(error)) from error
 
 
+def _given_broker() -> str:
+    try:
+        return programs.given_broker(os.environ)
+    except OSError as error:
+        raise UsageError(f"cannot read the file of GRID_BROKER_URL_FILE: {error.strerror}") from error
+
+
 class _Start:
     """The way from a folder to a running grid."""
 
@@ -103,12 +111,13 @@ class _Start:
             }
         )
         self._place.remember(memory)
-        plan = programs.Plan(self._place.path, memory, memory.web_port)
+        plan = programs.Plan(self._place.path, memory, memory.web_port, _given_broker())
         self._place.announce(plan.server)
         environment = plan.server_environment(self._options.with_flower)
-        self._supervisor.start(
-            programs.broker(plan, self._place.write("broker/valkey.conf", programs.broker_config(plan)))
-        )
+        if not plan.given_broker:
+            self._supervisor.start(
+                programs.broker(plan, self._place.write("broker/valkey.conf", programs.broker_config(plan)))
+            )
         self._supervisor.run_once("migrate", programs.django_command("migrate", "--no-input", "-v0"), environment)
         self._supervisor.start(programs.web(plan, listener.fileno(), environment))
         plan, password = self._with_tokens(plan, environment)
@@ -134,7 +143,7 @@ class _Start:
             self._place.write(PASSWORD_FILE, f"{password}\n")
         memory = memory.model_copy(update=fresh)
         self._place.remember(memory)
-        return programs.Plan(plan.directory, memory, plan.web_port), password
+        return replace(plan, memory=memory), password
 
     def _start_node(self, plan: programs.Plan) -> bool:
         if not self._options.with_node:
@@ -163,6 +172,8 @@ class _Start:
             kept = path.with_name(f"{path.name}.before")
             path.replace(kept)
             self._tell(f"{path} was for {before.server if before else 'something else'}; it is now {kept}")
+        elif before is not None:
+            fresh = replace(fresh, nodes=before.nodes)
         config.save(path, fresh)
 
     def _running(self, plan: programs.Plan, password: str, node_ready: bool) -> Running:

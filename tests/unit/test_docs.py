@@ -74,9 +74,12 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
         command: Any = root  # typer brings its own copy of click, whose types are private
         rest = [word for word in line if word != "..."]
         while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-            name = rest.pop(0)
+            default = getattr(command, "default", "")
+            name = default if default and rest[0] not in command.commands else rest.pop(0)
             assert name in command.commands, f"{page.name}: grid {' '.join(line)}"
             command = command.commands[name]
+        if default := getattr(command, "default", ""):
+            command = command.commands[default]
         if command.context_settings.get("ignore_unknown_options"):
             continue  # the options are those of the node's own program
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
