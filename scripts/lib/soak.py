@@ -30,7 +30,7 @@ from rich.table import Table
 from soak_clients import Submitted, read_journals, submit
 from soak_faults import Faults, make_clients
 from soak_grid import Program, SoakGrid, until
-from soak_leftovers import Recorder, leftovers, processes
+from soak_leftovers import Recorder, leftovers, noted_runs, processes
 
 from tasks.errors import GridError
 
@@ -55,6 +55,7 @@ class Account:
     seconds_to_finish: float = 0.0
     submitted: int = 0
     starts: int = 0
+    simulated: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     records: soak_records.Findings = field(default_factory=soak_records.Findings)
     changed: list[str] = field(default_factory=list)
@@ -93,6 +94,7 @@ class Wanted:
     minutes: float
     seed: int
     nodes: int
+    simulated: int
     slots: int
     clients: int
     json: Path | None
@@ -120,14 +122,20 @@ def parsed() -> Wanted:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults are injected (default 10)")
     parser.add_argument("--seed", type=int, help="the same seed makes the same plan of tasks and faults")
-    parser.add_argument("--nodes", type=int, default=3, help="node agents (default 3)")
-    parser.add_argument("--slots", type=int, default=4, help="attempts at one time on each node (default 4)")
+    parser.add_argument("--nodes", type=int, default=2, help="nodes with containers (default 2)")
+    parser.add_argument("--simulated", type=int, default=2, help="nodes whose containers are simulated (default 2)")
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=4,
+        help="attempts at one time on each node, twice as many where simulated (default 4)",
+    )
     parser.add_argument("--clients", type=int, default=3, help="client processes (default 3)")
     parser.add_argument("--json", type=Path, help="write the account to this file")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when the account balances")
     found = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if found.seed is None else found.seed
-    return Wanted(found.minutes, seed, found.nodes, found.slots, found.clients, found.json, found.keep)
+    return Wanted(**{**vars(found), "seed": seed})
 
 
 class Soak:
@@ -142,11 +150,13 @@ class Soak:
         """Do it all."""
         recorder = Recorder(self._folder / "starts.jsonl")
         say(f"seed {self._wanted.seed}; starting a grid in {self._folder}")
-        grid = SoakGrid(self._folder, self._wanted.nodes, self._wanted.slots)
+        grid = SoakGrid(self._folder)
         try:
-            grid.wait_ready()
+            grid.start(self._wanted.nodes, self._wanted.simulated, self._wanted.slots)
             soak_records.set_up(grid.server.variables)
             self._soak(grid, recorder)
+        except GridError as error:
+            self._account.surprises.append(str(error))
         finally:
             say("ending the grid")
             stubborn = grid.end()
@@ -223,10 +233,12 @@ class Soak:
         account = self._account
         if not recorder.alive():
             account.surprises.append("the engine has closed its stream of events: starts were not all counted")
-        starts = recorder.starts(node.config.identity for node in grid.nodes)
-        account.starts = starts.total()
+        runs = recorder.runs(node.config.identity for node in grid.nodes)
+        account.starts = len(runs)
+        runs += noted_runs(grid.notes)
+        account.simulated = len(runs) - account.starts
         account.submitted = len({task_id for one in submitted.values() for task_id in one.ids})
-        account.records = soak_records.audit(submitted, starts)
+        account.records = soak_records.audit(submitted, runs)
         waits = sorted(seconds for one in submitted.values() for seconds in one.seconds) or [0.0]
         for name, share in (("median", 0.5), ("p99", 0.99), ("longest", 1.0)):
             account.submit_seconds[name] = waits[min(len(waits) - 1, int(len(waits) * share))]
@@ -272,6 +284,8 @@ def show(account: Account) -> None:
                 ("final tasks", records.final),
                 ("attempts", records.attempts),
                 ("starts of containers", account.starts),
+                ("starts on simulated nodes", account.simulated),
+                ("runs beside one on a node that was cut off", records.overlapping),
                 ("outcomes accepted from nodes", records.accepted),
                 ("ended by too many faults of the grid", records.exhausted),
                 ("seconds to finish after the repair", account.seconds_to_finish),

@@ -25,7 +25,7 @@ from tasks.errors import Unavailable
 from tasks.views import SubmitBody
 
 # More than this many queued tasks only make the end of the soak longer.
-MOST_QUEUED = 40
+MOST_QUEUED = 80
 PAUSE_SECONDS = 0.25
 AGAIN_SHARE = 0.08
 CANCEL_SHARE = 0.06

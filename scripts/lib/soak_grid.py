@@ -230,25 +230,45 @@ class Server:
 
 
 class SoakGrid:
-    """All of it, in ``folder``, with so many nodes; ``client`` is the operator's."""
+    """All of it, in ``folder``; ``client`` is the operator's."""
 
-    def __init__(self, folder: Path, nodes: int, slots: int) -> None:
+    client: Client
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.server = Server(folder)
+        self.nodes: list[Node] = []
         self._gates = Gates()
+
+    def start(self, nodes: int, simulated: int, slots: int) -> None:
+        """Start it with so many nodes of each kind, and wait until they are ready."""
         self.server.start()
         self.client = Client(self.server.url, self.server.memory.user_token)
-        self.nodes = [self._node(number, slots) for number in range(nodes)]
+        for number in range(nodes):
+            way = WAYS_TO_STOP[number % len(WAYS_TO_STOP)]
+            self.nodes.append(self._node(f"node-{number}", slots, "-m", "nodes", "start", "--no-pull", *way))
+        self.notes.mkdir()
+        for number in range(simulated):
+            name = f"simulated-{number}"
+            command = (str(Path(__file__).with_name("soak_simulated.py")), "--notes", str(self.notes / f"{name}.jsonl"))
+            self.nodes.append(self._node(name, 2 * slots, *command))
+        self.wait_ready()
 
-    def _node(self, number: int, slots: int) -> Node:
-        name = f"node-{number}"
+    @property
+    def notes(self) -> Path:
+        """The folder in which simulated nodes note what they run."""
+        return self.folder / "notes"
+
+    def _node(self, name: str, slots: int, *program_of_node: str) -> Node:
         token = self.client.add_node(name).token
         gate = self._gates.make(self.server.memory.web_port)
         address = f"http://{HOST}:{gate.port}"
         directory = self.folder / name
-        command = [sys.executable, "-m", "nodes", "start", "--server", address, "--name", name, "--no-pull"]
-        command += ["--dir", str(directory), "--slots", str(slots), *WAYS_TO_STOP[number % len(WAYS_TO_STOP)]]
-        program = Program(name, command, environment(GRID_TOKEN=token), self.folder / "logs" / f"{name}.log")
+        command = [sys.executable, *program_of_node, "--server", address, "--name", name]
+        command += ["--dir", str(directory), "--slots", str(slots)]
+        variables = environment(GRID_TOKEN=token)
+        variables["PYTHONPATH"] += f":{Path(__file__).parent}"
+        program = Program(name, command, variables, self.folder / "logs" / f"{name}.log")
         program.start()
         return Node(NodeConfig(server=address, name=name, directory=directory, token=token), program, gate)
 
@@ -283,7 +303,6 @@ class SoakGrid:
     def end(self) -> list[str]:
         """End everything as an operator would; the names of what did not end by itself."""
         stubborn = [node.name for node in self.nodes if not node.program.end(signal.SIGTERM)]
-        self.client.close()
         self.server.end()
         self._gates.close()
         return stubborn

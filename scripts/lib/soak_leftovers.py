@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodes.config import NodeConfig
-from nodes.runtimes.docker.profile import LABEL_ATTEMPT, LABEL_OWNER
+from nodes.runtimes.docker.profile import LABEL_ATTEMPT, LABEL_OWNER, LABEL_TASK
 
 CGROUPS = Path("/sys/fs/cgroup")
 _GROUPS_FOLDER = "grid"
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a container for an attempt, as the engine tells it; in seconds, without an end while it goes on."""
+
+    attempt: str
+    task: str
+    began: float
+    ended: float = math.inf
+
+
 class Recorder:
-    """Writes down every start of a container that the engine tells of, independently of all that the grid says."""
+    """Writes down every start and end of a container that the engine tells of, independently of what the grid says."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         command = ["docker", "events", "--format", "{{json .}}", "--filter", "type=container"]
+        command += ["--filter", "event=start", "--filter", "event=die"]
         with file.open("wb") as out:
-            self._process = subprocess.Popen([*command, "--filter", "event=start"], stdout=out, start_new_session=True)
+            self._process = subprocess.Popen(command, stdout=out, start_new_session=True)
 
     def alive(self) -> bool:
         """False when the engine has closed the stream: then the count means nothing."""
@@ -33,15 +45,40 @@ class Recorder:
         self._process.terminate()
         self._process.wait()
 
-    def starts(self, owners: Iterable[str]) -> Counter[str]:
-        """How often a container was started for each attempt on the nodes of these identities."""
+    def runs(self, owners: Iterable[str]) -> list[Run]:
+        """Every run of a container on the nodes of these identities, by their beginning."""
         mine = set(owners)
-        found: Counter[str] = Counter()
+        found: list[Run] = []
+        going_on: dict[str, int] = {}
         for line in self._file.read_text().splitlines():
-            labels = json.loads(line)["Actor"]["Attributes"]
-            if labels.get(LABEL_OWNER) in mine:
-                found[labels[LABEL_ATTEMPT]] += 1
+            said = json.loads(line)
+            labels, at = said["Actor"]["Attributes"], said["timeNano"] / 1e9
+            if labels.get(LABEL_OWNER) not in mine:
+                continue
+            if said["Action"] == "start":
+                going_on[said["id"]] = len(found)
+                found.append(Run(labels[LABEL_ATTEMPT], labels[LABEL_TASK], at))
+            elif said["id"] in going_on:
+                number = going_on.pop(said["id"])
+                found[number] = replace(found[number], ended=at)
         return found
+
+
+def noted_runs(folder: Path) -> list[Run]:
+    """The same of simulated nodes, as each of them has noted it down; what ran when one was killed has no end."""
+    found: dict[tuple[str, float], Run] = {}
+    for path in folder.glob("*.jsonl"):
+        going_on: dict[str, Run] = {}
+        for line in path.read_text().splitlines():
+            said = json.loads(line)
+            if said["what"] == "start":
+                # A simulated machine takes what it runs down with it.
+                run = Run(said["attempt"], said["task"], said["at"], said["at"])
+                going_on[run.attempt] = found[run.attempt, run.began] = run
+            elif said["what"] == "die":
+                run = going_on[said["attempt"]]
+                found[run.attempt, run.began] = replace(run, ended=said["at"])
+    return list(found.values())
 
 
 def leftovers(folder: Path, server: Path, nodes: Iterable[NodeConfig]) -> dict[str, list[str]]:

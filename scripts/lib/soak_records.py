@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import django
 from soak_clients import Submitted
 from soak_faults import Word
+from soak_leftovers import Run
 from soak_plan import KINDS, Kind
 
 from tasks.retry import RetryPolicy
@@ -107,6 +108,7 @@ class Findings:
     accepted: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     exhausted: int = 0
+    overlapping: int = 0
     cancelled: int = 0
     lost: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -116,11 +118,8 @@ class Findings:
     retried: Counter[str] = field(default_factory=Counter)
 
 
-def audit(submitted: Mapping[str, Submitted], starts: Mapping[str, int]) -> Findings:
-    """Compare what clients were told with the records, and the records with themselves and with ``starts``.
-
-    ``starts`` is how often a container was started for each attempt, as the engine tells it; empty where there is none.
-    """
+def audit(submitted: Mapping[str, Submitted], runs: Sequence[Run]) -> Findings:
+    """Compare what clients were told with the records, and the records with themselves and with the engine's runs."""
     from grid.core.models import Attempt, Event, Task
 
     found = Findings()
@@ -140,19 +139,29 @@ def audit(submitted: Mapping[str, Submitted], starts: Mapping[str, int]) -> Find
             _audit_task(found, one, tasks[task_id], attempts[task_id])
     found.unknown = [f"{task_id} is nobody's" for task_id in sorted(tasks.keys() - known)]
     found.doubled += [f"{task_id} has finished {times} times" for task_id, times in ends.items() if times > 1]
-    found.doubled += [f"{attempt} was started {times} times" for attempt, times in starts.items() if times > 1]
-    if starts:
-        found.wrong += list(_unseen(attempts.values(), starts))
+    _compare(found, {one.id: one for some in attempts.values() for one in some}, runs)
     return found
 
 
-def _unseen(attempts: Iterable[list[Attempt]], starts: Mapping[str, int]) -> Iterable[str]:
-    """Attempts that are said to have run a program to its end, of which the engine knows nothing."""
-    for some in attempts:
-        for one in some:
-            # A program that was ended while the engine was about to start it has an exit code too.
-            if one.verdict in _RAN and not starts.get(one.id):
-                yield f"the attempt {one.id} is {one.verdict}, but the engine has started no container for it"
+def _compare(found: Findings, attempts: Mapping[str, Attempt], runs: Sequence[Run]) -> None:
+    """The records against the engine: no attempt ran twice, none that ended by itself did not run, few ran at once."""
+    starts = Counter(run.attempt for run in runs)
+    found.doubled += [f"{attempt} was started {times} times" for attempt, times in starts.items() if times > 1]
+    found.doubled += [f"{attempt} ran, but is not in the records" for attempt in starts.keys() - attempts.keys()]
+    for one in attempts.values():
+        # A program that was ended while the engine was about to start it has an exit code too.
+        if one.verdict in _RAN and not starts[one.id]:
+            found.wrong.append(f"the attempt {one.id} is {one.verdict}, but the engine has started no container for it")
+    latest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.began):
+        before = latest.get(run.task)
+        latest[run.task] = run
+        if before is None or before.ended <= run.began or before.attempt not in attempts:
+            continue
+        if (verdict := attempts[before.attempt].verdict) == Verdict.NODE_LOST:
+            found.overlapping += 1
+        elif before.attempt != run.attempt:
+            found.doubled.append(f"{before.attempt} ({verdict}) still ran when {run.attempt} of its task was started")
 
 
 def _audit_task(found: Findings, one: Submitted, task: Task, tries: list[Attempt]) -> None:
