@@ -20,7 +20,8 @@ from tests.support.hosts import Lab
 from tests.support.images import ensure_test_image
 from tests.support.node_api import eventually
 
-pytestmark = pytest.mark.needs("docker", "busybox", "root", "namespaces")
+# Long, for the agents' starts are slow on a machine on which many tests run.
+pytestmark = [pytest.mark.needs("docker", "busybox", "root", "namespaces"), pytest.mark.timeout(300)]
 
 __all__ = ["pytest_runtest_makereport"]
 
