@@ -13,6 +13,7 @@ from nodes.config import (
     ConfigError,
     NodeConfig,
     OnStop,
+    Share,
     default_directory,
     default_name,
     read_size,
@@ -53,6 +54,8 @@ def _start(options: argparse.Namespace) -> int:
         shutdown_seconds=options.shutdown_seconds,
         on_stop=OnStop(options.on_stop),
         pull=not options.no_pull,
+        share=Share(options.share),
+        image_cache_bytes=read_size(options.image_cache),
         images=None if options.images is None else _words(options.images),
     )
     return start(config)
@@ -83,8 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--tags", help="tags that tasks may require, such as lab:3,fast-disk")
     start.add_argument("--images", help="images that may run here, such as registry.lab/*,python:3.* (default: all)")
     start.add_argument("--no-pull", action="store_true", help="fetch no images: only those that are here can run")
-    start.add_argument("--cpus", type=float, help="processors to offer (default: all)")
-    start.add_argument("--memory", help="memory to offer, such as 16G (default: nearly all)")
+    _offer_options(start)
     start.add_argument(
         "--on-stop",
         choices=[str(one) for one in OnStop],
@@ -102,6 +104,24 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--server", help="also try this server (GRID_SERVER)")
     check.add_argument("--dir", type=Path, help="where the node would keep its things")
     return parser
+
+
+def _offer_options(start: argparse.ArgumentParser) -> None:
+    """How much of the machine the grid gets."""
+    start.add_argument("--cpus", type=float, help="processors to offer (default: all)")
+    start.add_argument("--memory", help="memory to offer, such as 16G (default: nearly all)")
+    start.add_argument(
+        "--share",
+        choices=[str(one) for one in Share],
+        default=str(Share.ALL),
+        help="what of that the grid may use: all, whatever else runs here (default), or what others leave spare, for "
+        "machines at which people work",
+    )
+    start.add_argument(
+        "--image-cache",
+        metavar="SIZE",
+        help="how much the images that it fetched may take, such as 50G (default: until the engine's disk is low)",
+    )
 
 
 if __name__ == "__main__":

@@ -182,6 +182,10 @@ class Agent:
                 self._idle.notify_all()
 
     def cancel(self, attempt: str, reason: str) -> bool:
+    def knows(self, attempt: str) -> bool:
+        """Whether the attempt is here: what there is of any other was left behind."""
+        return self._leases.knows(attempt)
+
         """End a running attempt; False when it does not run here, or is being ended already."""
         return any(
             running.stop.request(StopCause.CANCELLED, reason) for running in self._leases.running(frozenset((attempt,)))
@@ -226,6 +230,8 @@ class Agent:
             images=state.new_images,
             registry=state.new_registry,
         )
+            details=state.new_details,
+            foreign=state.foreign,
         try:
             reply = self._server.heartbeat(beat, timeout_seconds=max(self._heartbeat_seconds, 1.0))
         except Unavailable as error:

@@ -18,6 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nodes import workspace
+from nodes.config import IMAGE_RECORD
+from nodes.imagecache import read_record, shown
 from nodes.runtimes.docker.ability import Ability
 from nodes.runtimes.docker.engine import Engine
 from nodes.runtimes.docker.errors import EngineError, EngineGone
@@ -169,6 +171,9 @@ def check_folders(directory: Path, info: Mapping[str, Any]) -> Iterator[Check]:
     root = Path(str(info.get("DockerRootDir") or "/nonexistent"))
     if root.is_dir():
         yield from check_disk("engine-disk", root)
+    fetched = read_record(directory / IMAGE_RECORD)
+    size = sum({one.id: one.size_bytes for one in fetched.values()}.values())
+    yield Check("image-cache", Level.PASS, f"{shown(len(fetched), size, None)} fetched for tasks")
 
 
 def check_disk(name: str, folder: Path) -> Iterator[Check]:

@@ -16,6 +16,7 @@ from tasks.names import node_name_fault
 from tasks.units import parse_size
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
+IMAGE_RECORD = "images.json"
 
 
 class ConfigError(GridError):
@@ -34,6 +35,13 @@ class OnStop(StrEnum):
     RETURN = "return"
 
 
+class Share(StrEnum):
+    """How much of the machine is the grid's: ``all`` that the node offers, or what others leave ``spare``."""
+
+    ALL = "all"
+    SPARE = "spare"
+
+
 # How long running attempts may go on after a request to end, unless told otherwise.
 _SHUTDOWN_SECONDS = {OnStop.DRAIN: 3600.0, OnStop.KEEP: 5.0, OnStop.RETURN: 0.0}
 
@@ -44,8 +52,10 @@ class NodeConfig:
 
     ``slots`` is the number of attempts at one time, None lets the node choose. ``shutdown_seconds`` is how long running
     attempts may go on after a request to end (None: as ``on_stop`` has it); ``on_stop`` is what happens to them then.
-    ``cache_bytes`` bounds the cache. ``images`` are the patterns of images that may run here (``registry.lab/*``,
-    ``python:3.*``), None allows all; without ``pull`` none is fetched.
+    ``cache_bytes`` bounds the cache of input files, ``image_cache_bytes`` the images that the node fetched for tasks
+    (None: only a low disk does). ``share`` tells whether what others use of the machine is taken off what is offered.
+    ``images`` are the patterns of images that may run here (``registry.lab/*``, ``python:3.*``), None allows all;
+    without ``pull`` none is fetched.
     """
 
     server: str
@@ -59,6 +69,8 @@ class NodeConfig:
     on_stop: OnStop = OnStop.KEEP
     shutdown_seconds: float | None = None
     cache_bytes: int = 2 * 1024**3
+    image_cache_bytes: int | None = None
+    share: Share = Share.ALL
     images: tuple[str, ...] | None = None
     pull: bool = True
 
@@ -103,6 +115,11 @@ class NodeConfig:
     def blobs(self) -> Path:
         """The folder of the blob cache."""
         return self.directory / "blobs"
+
+    @property
+    def image_record(self) -> Path:
+        """The file that tells which images this node fetched."""
+        return self.directory / IMAGE_RECORD
 
     @property
     def spool(self) -> Path:

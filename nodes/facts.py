@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -61,8 +61,11 @@ def gather(
     kind: WorkspaceKind,
     images: Callable[[], tuple[str, ...]] = tuple,
     can_fetch: Callable[[], bool] = lambda: True,
+    details: Callable[[], Mapping[str, str]] = dict,
 ) -> Facts:
     """All facts of a node; ``images`` tells which are there, ``can_fetch`` whether a registry has others for it.
+
+    ``details`` are told beside those of the machine.
 
     Raises NodeFault when the runtime does not answer.
     """
@@ -85,6 +88,7 @@ def gather(
             "processor": processor.model,
             "python": platform.python_version(),
             "workspace": str(kind),
+            **details(),
         },
     )
 

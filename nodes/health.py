@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nodes.journal import event
 from tasks.errors import NodeFault
-from tasks.order import Facts
+from tasks.order import Capacity, Facts, Foreign
 from tasks.units import human_seconds, human_size
 
 # Where no registry can be reached, an image that was just made is refused until it was seen here.
@@ -26,31 +26,42 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """``problem`` is why the node takes no work, empty when it does; the rest is None when unchanged."""
+    """``problem`` is why the node takes no work, empty when it does; ``foreign`` is what others use of what it offers.
+
+    The rest is None when unchanged.
+    """
 
     problem: str
+    foreign: Foreign
     new_images: tuple[str, ...] | None
     new_registry: bool | None
+    new_details: dict[str, str] | None
 
 
 class Health:
     """Looks at the node in a thread of its own, because an engine that hangs must not hold up the heartbeat.
 
     ``gather`` finds the facts, and raises ``NodeFault`` when the runtime does not answer; so does the first look, here.
-    ``clock_offset`` tells how many seconds the clock is ahead of the server's, None while nobody knows.
+    ``clock_offset`` tells how many seconds the clock is ahead of the server's, None while nobody knows; ``foreign``
+    what others use of what the node offers, nothing where the node is the grid's own.
     """
 
     def __init__(
-        self, gather: Callable[[], Facts], directory: Path, clock_offset: Callable[[], float | None] = lambda: None
+        self,
+        gather: Callable[[], Facts],
+        directory: Path,
+        clock_offset: Callable[[], float | None] = lambda: None,
+        foreign: Callable[[Capacity], Foreign] = lambda offered: Foreign(),
     ) -> None:
         self._gather = gather
         self._directory = directory
         self._clock_offset = clock_offset
         self._lock = threading.Lock()
-        self._problem = self._told_problem = ""
+        self._measure = foreign
+        self._problem = ""
         self._facts = gather()
-        self._told_images = self._facts.images
-        self._told_registry = self._facts.registry
+        self._foreign = foreign(self._facts.capacity)
+        self._told = self._state("", Foreign(), self._facts)
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="health", daemon=True)
@@ -72,34 +83,43 @@ class Health:
     def facts(self) -> Facts:
         """The facts as they were found last."""
         with self._lock:
-            self._told_images, self._told_registry = self._facts.images, self._facts.registry
+            self._told = self._state(self._told.problem, Foreign(), self._facts)
             return self._facts
 
     @property
     def changed(self) -> bool:
         """True when the server should hear of a change soon."""
         with self._lock:
-            told = (self._told_problem, self._told_images, self._told_registry)
-            return (self._problem, self._facts.images, self._facts.registry) != told
+            return self._state(self._problem, self._foreign, self._facts) != self._told
 
     def state(self) -> HealthState:
         """What a heartbeat says of the node's health."""
         with self._lock:
-            images, registry = self._facts.images, self._facts.registry
+            facts, told = self._facts, self._told
             return HealthState(
                 self._problem,
-                images if images != self._told_images else None,
-                registry if registry != self._told_registry else None,
+                self._foreign,
+                facts.images if facts.images != told.new_images else None,
+                facts.registry if facts.registry != told.new_registry else None,
+                facts.details if facts.details != told.new_details else None,
             )
 
     def told(self, state: HealthState) -> None:
         """The server has heard ``state``."""
         with self._lock:
-            self._told_problem = state.problem
-            if state.new_images is not None:
-                self._told_images = state.new_images
-            if state.new_registry is not None:
-                self._told_registry = state.new_registry
+            told = self._told
+            self._told = HealthState(
+                state.problem,
+                state.foreign,
+                told.new_images if state.new_images is None else state.new_images,
+                told.new_registry if state.new_registry is None else state.new_registry,
+                told.new_details if state.new_details is None else state.new_details,
+            )
+
+    @staticmethod
+    def _state(problem: str, foreign: Foreign, facts: Facts) -> HealthState:
+        """All of it, as if the server knew nothing."""
+        return HealthState(problem, foreign, facts.images, facts.registry, facts.details)
 
     def _loop(self) -> None:
         while not self._closed.is_set():
@@ -109,9 +129,10 @@ class Health:
                 self._look()
 
     def _look(self) -> None:
-        problem, facts = "", None
+        problem, facts, foreign = "", None, None
         try:
             facts = self._gather()
+            foreign = self._measure(facts.capacity)
             problem = _disk_problem(self._directory) or clock_problem(self._clock_offset())
         except NodeFault as error:
             problem = error.message
@@ -122,6 +143,9 @@ class Health:
                 _log.warning(event("not_ready" if problem else "ready", message=problem))
             self._problem = problem
             self._facts = facts or self._facts
+            if foreign is not None and foreign != self._foreign:
+                _log.info(event("others", cpus=foreign.cpus, memory=human_size(foreign.memory)))
+                self._foreign = foreign
 
 
 def clock_problem(offset_seconds: float | None) -> str:

@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from nodes.imagecache import Image, ImageCache
 from tasks.errors import NodeFault
 
 # How long an image that was seen may be taken to be there still: tasks often come in crowds that want the same one.
@@ -23,17 +25,6 @@ class PullPolicy(StrEnum):
     MISSING = "missing"
     ALWAYS = "always"
     NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image that is there. ``id`` names its content: run that, for a name may come to mean something else.
-
-    ``digest`` is ``repository@sha256:...`` as the registry knows it, or the id of an image that no registry knows.
-    """
-
-    id: str
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +51,15 @@ class ImageSource(Protocol):
     def references(self) -> tuple[str, ...]:
         """The names of all images that are there."""
 
+    def remove(self, reference: str) -> bool:
+        """Remove the name, and the image with its last name; False when something uses it, or it is not there."""
+
 
 class Images:
     """The images of a node; for many threads at once.
 
     ``allowed`` are patterns of shells (``registry.lab/*``, ``python:3.*``) of which a reference must match one; None
-    allows all. Without ``pull`` none is fetched, whatever the policy.
+    allows all. Without ``pull`` none is fetched, whatever the policy. ``cache`` keeps account of those fetched.
     """
 
     def __init__(
@@ -74,11 +68,13 @@ class Images:
         *,
         allowed: Iterable[str] | None = None,
         pull: bool = True,
+        cache: ImageCache | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._allowed = None if allowed is None else tuple(allowed)
         self._pull_allowed = pull
+        self._cache = cache
         self._clock = clock
         self._lock = threading.Lock()
         self._pulls: dict[str, Future[Image]] = {}
@@ -99,6 +95,14 @@ class Images:
             if policy is PullPolicy.NEVER:
                 raise NodeFault("image_not_found", f"{reference} is not on this node, which fetches none")
         return self._pull_once(reference, progress or _quietly)
+
+    def using(self, reference: str) -> AbstractContextManager[None]:
+        """While this lasts the image is not removed from the node."""
+        return nullcontext() if self._cache is None else self._cache.using(reference)
+
+    def trim(self) -> int:
+        """Remove images that are too much, see `ImageCache.trim`; return how many went. Raises NodeFault."""
+        return 0 if self._cache is None else self._cache.trim(self._forget)
 
     def references(self) -> tuple[str, ...]:
         """The names of the images that are there. Raises NodeFault when the engine does not answer."""
@@ -136,10 +140,17 @@ class Images:
         return pull.result()
 
     def _pull(self, reference: str, progress: Progress) -> Image:
-        self._source.pull(reference, progress)
+        try:
+            self._source.pull(reference, progress)
+        except NodeFault as fault:
+            if fault.kind != "node_disk" or self._cache is None or not self._cache.make_room(self._forget):
+                raise
+            self._source.pull(reference, progress)
         image = self._source.find(reference)
         if image is None:
             raise NodeFault("image_pull", f"{reference} was fetched, but is not there")
+        if self._cache is not None:
+            self._cache.fetched(reference, image)
         self._remember(reference, image)
         return image
 
@@ -148,6 +159,10 @@ class Images:
         with self._lock:
             self._seen = {name: seen for name, seen in self._seen.items() if now - seen[0] < FRESH_SECONDS}
             self._seen[reference] = (now, image)
+
+    def _forget(self, reference: str) -> None:
+        with self._lock:
+            self._seen.pop(reference, None)
 
 
 def _quietly(progress: PullProgress) -> None:

@@ -55,6 +55,11 @@ class Leases:
             if attempt in self._held:
                 self._held[attempt].running = None
 
+    def knows(self, attempt: str) -> bool:
+        """True from before anything of the attempt is here until it is forgotten."""
+        with self._lock:
+            return attempt in self._claimed
+
     def release(self, attempt: str) -> None:
         """Forget ``attempt``."""
         with self._lock:

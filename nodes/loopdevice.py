@@ -50,6 +50,32 @@ def loop_device(image: Path) -> Iterator[str]:
     raise OSError(errno.EBUSY, "no loop device stays free for long enough")
 
 
+def attached(root: Path) -> Iterator[tuple[str, Path]]:
+    """The loop devices that stand for a file below ``root``, and the file, which may be gone."""
+    root = root.resolve()
+    for entry in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
+        try:
+            backing = Path(entry.read_text().rstrip("\n").removesuffix(" (deleted)"))
+        except OSError:  # detached meanwhile
+            continue
+        if backing.is_relative_to(root) and backing != root:
+            yield f"/dev/{entry.parts[-3]}", backing
+
+
+def detach(device: str) -> bool:
+    """Detach a loop device; one that is mounted goes with its mount. False when it was detached before."""
+    opened = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(opened, _LOOP_CLR_FD)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return False
+        raise
+    finally:
+        os.close(opened)
+    return True
+
+
 def mount(source: str, target: Path, kind: str, options: str) -> None:
     """mount(2) with nosuid, nodev, noatime."""
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOATIME

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from nodes import workspace as workspaces
-from nodes.attempt import AttemptFolder, Running, folders_in
+from nodes.attempt import AttemptFolder, Running
 from nodes.cleaning import Cleaner
 from nodes.collect import Caps, collect
 from nodes.config import NodeConfig
 from nodes.cores import Cores
 from nodes.faults import fault_of
 from nodes.health import Health
-from nodes.images import Image, Images
+from nodes.imagecache import Image
+from nodes.images import Images
 from nodes.journal import event
 from nodes.logs import LogFiles, LogShipper
 from nodes.packing import Packed, pack
@@ -27,6 +28,7 @@ from nodes.runtimes import Exit, Job, Runtime
 from nodes.server import Server
 from nodes.spool import Unreported
 from nodes.staging import BlobCache, Staging, WorkspaceFull
+from nodes.sweeping import left_behind, sweep_probes
 from nodes.workspace import Workspace, WorkspaceKind
 from tasks.errors import NodeFault, Stale
 from tasks.outcome import Evidence, NodeFaultEvidence, Outcome, PhaseTimes, Usage
@@ -124,10 +126,9 @@ class Runner:
                 _log.info(event("reaped", attempt=attempt))
         except NodeFault as fault:
             _log.error(event("not_swept", message=str(fault)))
-        found = {folder.path.name for folder in folders_in(self._config.attempts)}
-        found |= {folder.name for folder in workspaces.leftovers(self._workspaces)}
-        for attempt in sorted(found - set(keep)):
+        for attempt in sorted(left_behind(self._config) - set(keep)):
             self.clean(attempt)
+        sweep_probes(self._config.directory, time.time())
 
     def adopt(self, running: Running) -> None:
         """Take the cores of an attempt that a former start began, before others can be given them."""
@@ -149,7 +150,8 @@ class Runner:
         """
         seen = _Seen(running)
         try:
-            self._attempt(seen, logs)
+            with self._parts.images.using(running.order.spec.image or ""):
+                self._attempt(seen, logs)
         except _Stopped:
             seen.learn(stopped=running.stop.cause, stop_reason=running.stop.reason)
         except Stale as error:

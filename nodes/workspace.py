@@ -20,6 +20,9 @@ from pathlib import Path
 from nodes.loopdevice import discard, loop_device, mount, unmount
 from tasks.errors import NodeFault
 
+PROBE = ".probe-"
+"""How the names of workspaces begin that were made to see what can be had."""
+
 _MOUNTPOINT, _IMAGE, _TEMPLATES = "task", "image", ".templates"
 _BLOCK = 4096
 _INODE_BYTES = 256
@@ -103,7 +106,7 @@ class Workspace:
 def probe(root: Path) -> WorkspaceKind:
     """The best kind of workspace that can be had in the folder ``root``, found out by making one."""
     for kind in (WorkspaceKind.LOOP, WorkspaceKind.TMPFS):
-        folder = root / f".probe-{secrets.token_hex(4)}"
+        folder = root / f"{PROBE}{secrets.token_hex(4)}"
         try:
             create(folder, kind=kind, limit_bytes=1 << 20, limit_files=64, owner=(os.getuid(), os.getgid()))
         except NodeFault:

@@ -57,6 +57,13 @@ class Capacity(Record):
     slots: int = 1
 
 
+class Foreign(Record):
+    """What others use of what a node offers: processes of the machine that are not the grid's."""
+
+    cpus: float = 0.0
+    memory: int = 0
+
+
 class Facts(Record):
     """What a node says of itself when it joins.
 
@@ -109,7 +116,8 @@ class AttemptPulse(Record):
 class Heartbeat(Record):
     """A node lives, and holds these attempts; this renews their leases.
 
-    ``images`` and ``registry`` (see Facts) are None when unchanged.
+    ``images``, ``registry`` and ``details`` (see Facts) are None when unchanged. ``foreign`` stays zero on a node that
+    is the grid's own.
     """
 
     session: Session
@@ -118,6 +126,8 @@ class Heartbeat(Record):
     not_ready_reason: str = ""
     images: tuple[str, ...] | None = None
     registry: bool | None = None
+    details: dict[str, str] | None = None
+    foreign: Foreign = Foreign()
 
 
 class CancelOrder(Record):

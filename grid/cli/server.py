@@ -36,7 +36,7 @@ def nodes(
             one.name,
             fleet.state_text(one),
             f"{one.running}/{one.slots}",
-            f"{one.cpus_used:g}/{one.cpus:g}",
+            f"{one.cpus_used:g}/{one.cpus:g}" + (f" ({one.cpus_others:g} by others)" if one.cpus_others else ""),
             f"{printing.size(one.memory_used)}/{printing.size(one.memory)}",
             printing.since(one.last_seen, now),
             " ".join(one.tags),

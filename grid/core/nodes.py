@@ -49,6 +49,8 @@ def hello(node: Node, said: Hello, now: datetime) -> Welcome:
         not_ready_reason="",
         last_seen=now,
         lease_until=now + timedelta(seconds=conf().lease_seconds),
+        foreign_cpus=0.0,
+        foreign_memory=0,
     )
     held = Attempt.objects.filter(node=node, state=AttemptState.RUNNING, id__in=said.adopted)
     held.update(session=said.session, lease_until=now + timedelta(seconds=conf().lease_seconds))
@@ -83,7 +85,9 @@ def heartbeat(node: Node, beat: Heartbeat, now: datetime) -> HeartbeatReply:
         "ready": beat.ready,
         "not_ready_reason": beat.not_ready_reason[:500],
     }
-    news = {name: value for name in ("images", "registry") if (value := getattr(beat, name)) is not None}
+    news = {name: value for name in ("images", "registry", "details") if (value := getattr(beat, name)) is not None}
+        "foreign_cpus": beat.foreign.cpus,
+        "foreign_memory": beat.foreign.memory,
     if news:
         fields["facts"] = {**node.facts, **news}
     if not Node.objects.filter(pk=node.pk, session=beat.session).update(**fields):
@@ -92,7 +96,8 @@ def heartbeat(node: Node, beat: Heartbeat, now: datetime) -> HeartbeatReply:
         raise Conflict(f"another agent has taken over the name {node.name}")
     if news:
         offers.forget()
-    if (beat.ready, "") != (node.ready, beat.not_ready_reason) or not snapshot.online(node, now):
+    calmer = beat.foreign.cpus < node.foreign_cpus or beat.foreign.memory < node.foreign_memory
+    if (beat.ready, "") != (node.ready, beat.not_ready_reason) or calmer or not snapshot.online(node, now):
         wake.dispatcher()
     if not beat.attempts:
         return HeartbeatReply()
@@ -265,6 +270,8 @@ def _status(node: Node, now: datetime, leases: tuple[Lease, ...]) -> NodeStatus:
         storage_used=sum(lease.amounts.storage for lease in leases),
         slots=facts.capacity.slots,
         running=len(leases),
+        cpus_others=node.foreign_cpus,
+        memory_others=node.foreign_memory,
         last_seen=node.last_seen,
         version=facts.version,
         enforces=facts.enforces,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 
@@ -54,7 +55,10 @@ def _facts(node_id: int, session: str) -> Facts:
 
 def _node_view(node: Node, leases: tuple[Lease, ...], now: datetime) -> NodeView:
     reason = not_ready_reason(node, now)
-    return offer(node.name, _facts(node.pk, node.session), ready=not reason, reason=reason, leases=leases)
+    view = offer(node.name, _facts(node.pk, node.session), ready=not reason, reason=reason, leases=leases)
+    if not (node.foreign_cpus or node.foreign_memory):
+        return view
+    return replace(view, others_cpus=node.foreign_cpus, others_memory=node.foreign_memory)
 
 
 def offer(name: str, facts: Facts, *, ready: bool, reason: str, leases: tuple[Lease, ...]) -> NodeView:

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from nodes.images import Image, Progress
+from nodes.imagecache import Image
+from nodes.images import Progress
 from nodes.runtimes import Capabilities, Exit, Job, Stop
 from tasks.errors import NodeFault
 from tasks.outcome import Usage
@@ -123,17 +124,24 @@ class FakeRuntime:
 
 
 class FakeImages:
-    """Images that are there, and such that can be fetched in ``delay_seconds``; ``pulls`` counts."""
+    """Images that are there, and such that can be fetched in ``delay_seconds``; ``pulls`` counts.
+
+    Those ``in_use`` cannot be removed; ``sizes`` are in bytes.
+    """
 
     def __init__(self, there: Collection[str] = (), registry: Collection[str] = (), delay_seconds: float = 0.0) -> None:
         self.there = set(there)
         self.registry = set(registry)
         self.pulls: Counter[str] = Counter()
+        self.in_use: set[str] = set()
+        self.sizes: dict[str, int] = {}
         self._delay_seconds = delay_seconds
 
     def find(self, reference: str) -> Image | None:
         """The image, if it is there."""
-        return Image(f"sha256:{reference}", f"{reference}@sha256:0") if reference in self.there else None
+        if reference not in self.there:
+            return None
+        return Image(f"sha256:{reference}", f"{reference}@sha256:0", self.sizes.get(reference, 0))
 
     def pull(self, reference: str, progress: Progress) -> None:
         """Fetch it. Raises NodeFault when the registry does not have it."""
@@ -146,6 +154,13 @@ class FakeImages:
     def references(self) -> tuple[str, ...]:
         """The images that are there."""
         return tuple(sorted(self.there))
+
+    def remove(self, reference: str) -> bool:
+        """Remove it; False when it is in use, or not there."""
+        if reference in self.in_use or reference not in self.there:
+            return False
+        self.there.discard(reference)
+        return True
 
 
 def _hold(process: subprocess.Popen[bytes], job: Job, stop: Stop, began: float) -> bool:

@@ -14,9 +14,10 @@ counters outlive the container and all of its processes can be ended at once::
     tree.remove(group)
 """
 
+from observer.cgroups.files import cpu_seconds, held_bytes
 from observer.cgroups.group import Group
 from observer.cgroups.layout import Layout, detect
 from observer.cgroups.tree import Tree
 from observer.cgroups.usage import GroupUsage
 
-__all__ = ["Group", "GroupUsage", "Layout", "Tree", "detect"]
+__all__ = ["Group", "GroupUsage", "Layout", "Tree", "cpu_seconds", "detect", "held_bytes"]

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from observer.cgroups.layout import Layout
+
 _LONGEST = 1 << 16
 
 
@@ -96,3 +98,22 @@ def write(path: str, text: str) -> bool:
             os.close(descriptor)
         return True
     return False
+
+
+def cpu_seconds(layout: Layout, where: str) -> float | None:
+    """The processor time of a group and all below it, those that are gone too; None when the group is not there."""
+    if layout.version == 1:
+        folder = layout.v1.get("cpuacct", Path("/nonexistent"))
+        text = read(f"{folder}/{where}/cpuacct.usage").strip()
+        return int(text) / 1e9 if text.isdecimal() else None
+    words = read(f"{layout.unified}/{where}/cpu.stat").split()
+    return int(words[words.index("usage_usec") + 1]) / 1e6 if "usage_usec" in words else None
+
+
+def held_bytes(layout: Layout, where: str) -> int:
+    """The memory of a group and all below it that the kernel cannot simply drop; 0 when the group is not there."""
+    folder = layout.v1.get("memory", Path("/nonexistent")) if layout.version == 1 else layout.unified
+    words = read(f"{folder}/{where}/memory.stat").split()
+    found = dict(zip(words[::2], words[1::2], strict=False))
+    names = ("total_rss", "total_shmem") if layout.version == 1 else ("anon", "shmem")
+    return sum(int(found.get(name, 0)) for name in names)

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -62,11 +62,16 @@ class Tree:
         """Every group there is, in whichever hierarchy."""
         found: set[str] = set()
         for root in self.layout.roots:
-            found |= _children(f"{root}/{self._where('x').rpartition('/')[0]}")
+            found |= _children(f"{root}/{self.base}")
         if not self._systemd:
             return found
         prefix = self._slice("")
         return {name.removeprefix(prefix).removesuffix(".slice") for name in found if name.startswith(prefix)}
+
+    @property
+    def base(self) -> str:
+        """Where all groups of this tree are, relative to a hierarchy's mount."""
+        return self._where("x").rpartition("/")[0]
 
     def remove(self, group: Group) -> bool:
         """Remove a group (idempotent); False when processes are left in it."""
@@ -76,8 +81,12 @@ class Tree:
 
     def sweep(self, keep: set[str]) -> set[str]:
         """End and remove every group that is not in ``keep``; answers those gone (a next sweep gets the others)."""
+        return self.end(self.names() - {_escape(name) if self._systemd else name for name in keep})
+
+    def end(self, names: Collection[str]) -> set[str]:
+        """End and remove the groups of these names, as ``names`` tells them; answers those gone."""
         removed = set()
-        for name in self.names() - {_escape(name) if self._systemd else name for name in keep}:
+        for name in names:
             group = self.open(name)
             if not group.empty():
                 group.kill()

@@ -85,7 +85,8 @@ class Room:
     @classmethod
     def of(cls, node: NodeView) -> Room:
         """The node with its present leases."""
-        capacity, free = node.capacity.vector(), node.capacity.vector()
+        capacity = node.capacity.vector()
+        free = minus(capacity, node.others.vector())
         ends: list[tuple[float, Vector]] = []
         for lease in node.leases:
             taken = lease.amounts.needed()
@@ -93,6 +94,11 @@ class Room:
             ends.append((math.inf if lease.ends_at is None else lease.ends_at, taken))
         free = tuple(max(0, value) for value in free)  # a node may have shrunk under its leases
         return cls(node, capacity, free, len(node.leases), any(lease.exclusive for lease in node.leases), ends)
+
+    @property
+    def usable(self) -> Vector:
+        """What the grid has of the node while others use their part of it."""
+        return tuple(max(0, value) for value in minus(self.capacity, self.node.others.vector()))
 
     def takes(self, need: Need) -> Vector:
         """What a task withholds from others here: an exclusive one everything."""
@@ -209,7 +215,7 @@ def now_reasons(need: Need, room: Room, now: float) -> Iterator[str]:
             yield f"exclusive: {room.tasks} {'task is' if room.tasks == 1 else 'tasks are'} running here"
     for index in _short(need.vector, room.free):
         if room.capacity[index] >= need.vector[index]:
-            yield _too_little(index, need.vector[index], room.free[index], room.capacity[index])
+            yield _too_little(index, need.vector[index], room)
     if room.hold is not None and room.hold.refuses(need, room.takes(need)):
         yield room.hold.sentence(now)
 
@@ -254,10 +260,14 @@ def _short(needed: Vector, there: Vector) -> list[int]:
     return [index for index, wanted in enumerate(needed) if wanted > there[index]]
 
 
-def _too_little(index: int, needed: int, free: int, capacity: int) -> str:
-    name = DIMENSIONS[index]
+def _too_little(index: int, needed: int, room: Room) -> str:
+    name, free, capacity = DIMENSIONS[index], room.free[index], _number(index, room.capacity[index])
     what = f"{name} is" if name in _BYTES else f"{name} are"
-    return f"{_number(index, free)} of {_number(index, capacity)} {what} free, needs {_number(index, needed)}"
+    others = room.node.others.vector()[index]
+    if others and needed <= free + others:
+        return f"{_number(index, others)} of {capacity} {what} in use by others, needs {_number(index, needed)}"
+    also = f" ({_number(index, others)} in use by others)" if others else ""
+    return f"{_number(index, free)} of {capacity} {what} free{also}, needs {_number(index, needed)}"
 
 
 def _number(index: int, value: int) -> str:

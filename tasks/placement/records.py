@@ -115,6 +115,7 @@ class NodeView:
     """A node as placement sees it: what it has, what it can do, who is on it. ``gpu_memory`` is bytes per card.
 
     Nodes that are not ready must be given too while they hold leases: these count for licences and singletons.
+    ``others_cpus`` and ``others_memory`` are what others than the grid use of the capacity now.
     """
 
     name: str
@@ -126,6 +127,13 @@ class NodeView:
     ready: bool = True
     not_ready_reason: str = ""
     leases: tuple[Lease, ...] = ()
+    others_cpus: float = 0.0
+    others_memory: int = 0
+
+    @property
+    def others(self) -> Amounts:
+        """What others than the grid use of the capacity."""
+        return Amounts(cpus=self.others_cpus, memory=self.others_memory, slots=0)
 
 
 @dataclass(frozen=True, slots=True)

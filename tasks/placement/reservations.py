@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from operator import gt
 
@@ -79,8 +80,11 @@ def as_hold(reservation: Reservation) -> Hold:
 
 
 def _room_at(need: Need, room: Room, now: float) -> float:
-    """When the task fits on the node if nothing else is placed there and nothing ends before its time."""
-    free = minus(room.capacity, _sum((taken for _, taken in room.ends), room.capacity))
+    """When the task fits on the node if nothing else is placed there and nothing ends before its time.
+
+    Infinity: only when others than the grid use less of it.
+    """
+    free = minus(room.usable, _sum((taken for _, taken in room.ends), room.capacity))
     left = len(room.ends)
     must_empty = need.demand.exclusive or room.exclusive
     when = now
@@ -90,7 +94,7 @@ def _room_at(need: Need, room: Room, now: float) -> float:
         when = max(when, end)
         free = plus(free, taken)
         left -= 1
-    return when
+    return math.inf if any(map(gt, need.vector, free)) else when
 
 
 def _licences_at(need: Need, supply: Supply, now: float) -> float | None:

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import pytest
 from django_celery_results.models import TaskResult
 
-from grid.core import blobs, intake, logs, nodes, outcomes, present, records, secretbox
+from grid.core import blobs, explain, intake, logs, nodes, outcomes, present, records, secretbox, snapshot
 from grid.core.models import Attempt, Secret
 from tasks.errors import Conflict, NotFound, Stale
-from tasks.order import Hello
+from tasks.order import Foreign, Hello
 from tasks.outcome import LogTail
+from tasks.placement import decide
 from tasks.states import Phase
 from tests.django import builders as given
 
@@ -178,3 +179,35 @@ def test_the_status_of_nodes_counts_what_is_in_use() -> None:
     assert (status.name, status.online, status.ready, status.running, status.cpus_used) == ("alpha", True, True, 1, 1.0)
     (status,) = nodes.status(given.later(NOW, 60))
     assert (status.online, status.not_ready_reason) == (False, "not heard of since 12:00:00 UTC")
+
+
+# ------------------------------------------------------------------------------------------------------------- others
+def test_what_others_use_of_a_node_is_not_given_to_tasks() -> None:
+    node = given.a_node(NOW)
+    task = given.a_task(NOW, limits={"memory": "64M", "cpus": 2})
+    nodes.heartbeat(node, given.a_beat(node, foreign=Foreign(cpus=3, memory=1024**3)), NOW)
+    decision = decide(snapshot.backlogs(1), snapshot.nodes(NOW, 30.0), {}, (), NOW.timestamp())
+    assert decision.placements == ()
+    [told] = explain.explain(task, NOW).nodes
+    assert (told.fits_ever, told.reasons) == (True, ("3 of 4 cpus are in use by others, needs 2",))
+    [status] = nodes.status(NOW)
+    assert (status.cpus_others, status.memory_others) == (3, 1024**3)
+    node.refresh_from_db()
+    nodes.heartbeat(node, given.a_beat(node), NOW)
+    decision = decide(snapshot.backlogs(1), snapshot.nodes(NOW, 30.0), {}, (), NOW.timestamp())
+    assert [placement.task_id for placement in decision.placements] == [task.id]
+
+
+def test_a_node_that_starts_again_is_taken_as_unused_until_it_tells() -> None:
+    node = given.a_node(NOW)
+    nodes.heartbeat(node, given.a_beat(node, foreign=Foreign(cpus=3)), NOW)
+    given.a_node(NOW)
+    [status] = nodes.status(NOW)
+    assert status.cpus_others == 0
+
+
+def test_details_that_changed_come_with_a_heartbeat() -> None:
+    node = given.a_node(NOW, details={"kernel": "6.1"})
+    nodes.heartbeat(node, given.a_beat(node, details={"kernel": "6.1", "image cache": "3 images, 1.2G"}), NOW)
+    [status] = nodes.status(NOW)
+    assert status.details["image cache"] == "3 images, 1.2G"

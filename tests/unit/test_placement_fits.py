@@ -47,6 +47,18 @@ REFUSALS_NOW = [
         "7G of 8G memory is free, needs 7.5G",
     ),
     (a_demand(), a_node("node", a_lease(a_demand(cpus=0)), slots=1), "0 of 1 slots are free, needs 1"),
+    (a_demand(cpus=2), a_node(others_cpus=3), "3 of 4 cpus are in use by others, needs 2"),
+    (a_demand(memory=4 * GIB), a_node(others_memory=5 * GIB), "5G of 8G memory is in use by others, needs 4G"),
+    (
+        a_demand(cpus=3),
+        a_node("node", a_lease(a_demand(cpus=2)), others_cpus=0.5),
+        "1.5 of 4 cpus are free (0.5 in use by others), needs 3",
+    ),
+    (
+        a_demand(cpus=1),
+        a_node("node", a_lease(a_demand(cpus=3)), others_cpus=3),
+        "3 of 4 cpus are in use by others, needs 1",
+    ),
     (a_demand(), a_node(ready=False, not_ready_reason="disk full"), "is not ready: disk full"),
     (a_demand(), a_node(ready=False), "is not ready"),
     (ALONE, a_node("node", a_lease()), "exclusive: 1 task is running here"),

@@ -87,6 +87,12 @@ def event_data(event: EventView) -> str:
 
 
 @register.filter
+def dictvalue(known: dict[str, str], key: str) -> str:
+    """The value under a key that is no identifier; empty when there is none."""
+    return known.get(key, "")
+
+
+@register.filter
 def percent(part: float, whole: float) -> int:
     """A part of a whole, 0 to 100."""
     return min(100, round(100 * part / whole)) if whole else 0

@@ -14,13 +14,16 @@ class Node(models.Model):
     """A machine that may run attempts; ``session`` is new at each start of its agent, ``facts`` is what it has.
 
     ``mode`` is the operator's word, with who said it, when and why. A node that was removed keeps its row, for the
-    attempts on record name it; it has no token, and nobody sees it.
+    attempts on record name it; it has no token, and nobody sees it. ``foreign_cpus`` and ``foreign_memory`` are what
+    others than the grid use of what it offers.
     """
 
     name = models.CharField(max_length=100, unique=True)
     session = models.CharField(max_length=64, default="")
     home = models.CharField(max_length=500, default="")
     facts = models.JSONField(default=dict)
+    foreign_cpus = models.FloatField(default=0.0)
+    foreign_memory = models.BigIntegerField(default=0)
     ready = models.BooleanField(default=False)
     not_ready_reason = models.CharField(max_length=500, default="")
     mode = models.CharField(max_length=10, choices=_MODES, default=NodeMode.OPEN)

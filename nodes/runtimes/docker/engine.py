@@ -107,6 +107,11 @@ class Engine:
         with _translated():
             return cast(list[dict[str, Any]], self._wire.call("GET", "/images/json"))
 
+    def remove_image(self, reference: str) -> None:
+        """Remove a name, and with its last name the image. Raises NotThere, NameTaken when a container uses it."""
+        with _translated():
+            self._wire.call("DELETE", f"/images/{quote(reference, safe='/:@')}")
+
     def pull(self, reference: str, progress: Callable[[Mapping[str, Any]], None]) -> None:
         """Fetch an image; ``progress`` gets the engine's messages. Raises EngineError with the registry's sentence."""
         repository, tag = docker.utils.parse_repository_tag(reference)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Mapping
 from typing import Any
 
-from nodes.images import Image, Progress, PullProgress
+from nodes.imagecache import Image, Room
+from nodes.images import Progress, PullProgress
 from nodes.runtimes.docker.engine import Engine
-from nodes.runtimes.docker.errors import EngineError, EngineGone, NotThere
+from nodes.runtimes.docker.errors import EngineError, EngineGone, NameTaken, NotThere
 from tasks.errors import NodeFault
 
 _MOST_REFERENCES = 500
@@ -64,7 +66,8 @@ class DockerImages:
             raise NodeFault("image_not_found", f"{reference}: {error.message}") from error
         except EngineGone as error:
             raise NodeFault("runtime_error", f"the container engine does not answer: {error}") from error
-        return Image(id=there["Id"], digest=digest_of(reference, there["Id"], there.get("RepoDigests") or ()))
+        digest = digest_of(reference, there["Id"], there.get("RepoDigests") or ())
+        return Image(id=there["Id"], digest=digest, size_bytes=int(there.get("Size") or 0))
 
     def pull(self, reference: str, progress: Progress) -> None:
         """Fetch it. NodeFault: image_not_found, image_refused, image_pull, node_disk."""
@@ -87,6 +90,24 @@ class DockerImages:
             raise fault_of(reference, error.message, error.status) from error
         except EngineGone as error:
             raise NodeFault("image_pull", f"{reference}: the container engine does not answer: {error}") from error
+
+    def remove(self, reference: str) -> bool:
+        """Remove the name, and the image with its last name. False: a container uses it, or it is not there."""
+        try:
+            self._engine.remove_image(reference)
+        except (NotThere, NameTaken):
+            return False
+        except (EngineError, EngineGone) as error:
+            raise NodeFault("runtime_error", f"the container engine did not remove {reference}: {error}") from error
+        return True
+
+    def room(self) -> Room | None:
+        """The disk of the engine's own folder; None when it is not on this machine, or does not answer."""
+        try:
+            disk = shutil.disk_usage(str(self._engine.info().get("DockerRootDir") or "/nonexistent"))
+        except (EngineError, EngineGone, OSError):
+            return None
+        return Room(free_bytes=disk.free, total_bytes=disk.total)
 
     def reachable(self) -> bool:
         """Whether the registry of names without a host can be reached; a proxy or a mirror is taken to lead there."""

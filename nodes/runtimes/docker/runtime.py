@@ -88,7 +88,10 @@ class DockerRuntime:
             self._leave(attempt)
 
     def reap(self, keep: Collection[str]) -> tuple[str, ...]:
-        """End and remove all containers and groups of this node whose attempt is not in ``keep``. Raises NodeFault."""
+        """End and remove all containers and groups of this node whose attempt is not in ``keep``. Raises NodeFault.
+
+        ``keep`` is asked only after the containers and groups were listed: it may be a live view of what is known.
+        """
         with _faults():
             if self._ability is None:
                 self._ask()
@@ -101,13 +104,18 @@ class DockerRuntime:
             if self._tree is not None:
                 # Before the containers: an agent that was killed while it ended a group may have left it frozen, and
                 # no engine can end what is frozen.
-                swept = self._tree.sweep(set(keep))
+                swept = self._tree.end([name for name in self._tree.names() if name not in keep])
             for container in gone.values():
                 self.engine.remove(container)
             if self._tree is not None:
-                swept |= self._tree.sweep(set(keep))
+                swept |= self._tree.end([name for name in self._tree.names() if name not in keep])
                 self._tree.remove_empty_bases()
         return tuple(sorted({*gone, *swept}))
+
+    @property
+    def groups(self) -> str | None:
+        """Where all groups of this node are, relative to the mounts; None when it has none, or was not probed yet."""
+        return self._tree.base if self._tree is not None else None
 
     def close(self, seconds: float = 10.0) -> None:
         """Finish what is done in the background, for at most ``seconds``."""
