@@ -181,11 +181,11 @@ class Agent:
                 self._active -= 1
                 self._idle.notify_all()
 
-    def cancel(self, attempt: str, reason: str) -> bool:
     def knows(self, attempt: str) -> bool:
         """Whether the attempt is here: what there is of any other was left behind."""
         return self._leases.knows(attempt)
 
+    def cancel(self, attempt: str, reason: str) -> bool:
         """End a running attempt; False when it does not run here, or is being ended already."""
         return any(
             running.stop.request(StopCause.CANCELLED, reason) for running in self._leases.running(frozenset((attempt,)))
@@ -229,9 +229,9 @@ class Agent:
             not_ready_reason=problem,
             images=state.new_images,
             registry=state.new_registry,
-        )
             details=state.new_details,
             foreign=state.foreign,
+        )
         try:
             reply = self._server.heartbeat(beat, timeout_seconds=max(self._heartbeat_seconds, 1.0))
         except Unavailable as error:

@@ -47,10 +47,10 @@ def hello(node: Node, said: Hello, now: datetime) -> Welcome:
         facts=said.facts.model_dump(mode="json"),
         ready=True,
         not_ready_reason="",
-        last_seen=now,
-        lease_until=now + timedelta(seconds=conf().lease_seconds),
         foreign_cpus=0.0,
         foreign_memory=0,
+        last_seen=now,
+        lease_until=now + timedelta(seconds=conf().lease_seconds),
     )
     held = Attempt.objects.filter(node=node, state=AttemptState.RUNNING, id__in=said.adopted)
     held.update(session=said.session, lease_until=now + timedelta(seconds=conf().lease_seconds))
@@ -84,10 +84,10 @@ def heartbeat(node: Node, beat: Heartbeat, now: datetime) -> HeartbeatReply:
         "lease_until": until,
         "ready": beat.ready,
         "not_ready_reason": beat.not_ready_reason[:500],
-    }
-    news = {name: value for name in ("images", "registry", "details") if (value := getattr(beat, name)) is not None}
         "foreign_cpus": beat.foreign.cpus,
         "foreign_memory": beat.foreign.memory,
+    }
+    news = {name: value for name in ("images", "registry", "details") if (value := getattr(beat, name)) is not None}
     if news:
         fields["facts"] = {**node.facts, **news}
     if not Node.objects.filter(pk=node.pk, session=beat.session).update(**fields):
@@ -268,10 +268,10 @@ def _status(node: Node, now: datetime, leases: tuple[Lease, ...]) -> NodeStatus:
         memory_used=sum(lease.amounts.memory for lease in leases),
         storage=facts.capacity.storage,
         storage_used=sum(lease.amounts.storage for lease in leases),
-        slots=facts.capacity.slots,
-        running=len(leases),
         cpus_others=node.foreign_cpus,
         memory_others=node.foreign_memory,
+        slots=facts.capacity.slots,
+        running=len(leases),
         last_seen=node.last_seen,
         version=facts.version,
         enforces=facts.enforces,
