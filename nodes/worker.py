@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
+from typing import Any
 
 from celery.events.dispatcher import EventDispatcher
 from celery.worker import WorkController
 from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.control import control_command
-from kombu import Connection
 
 from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
 from nodes.agent import Agent
@@ -61,12 +61,11 @@ class Dispatcher(EventDispatcher):
 class Consumer(CeleryConsumer):
     """Goes on within seconds when the broker is back. Celery's own waits longer each time, up to half a minute."""
 
-    def ensure_connected(self, conn: Connection) -> Connection:
+    def ensure_connected(self, conn: Any) -> Any:
         """Connect, however long that takes."""
-        # The one place where Celery leaves the waits to kombu's defaults.
-        conn.ensure_connection = partial(conn.ensure_connection, interval_max=RECONNECT_SECONDS)  # type: ignore[method-assign]
-        connected: Connection = super().ensure_connected(conn)
-        return connected
+        # The one place where Celery leaves the waits to its transport's defaults.
+        conn.ensure_connection = partial(conn.ensure_connection, interval_max=RECONNECT_SECONDS)
+        return super().ensure_connected(conn)
 
 
 class Worker:

@@ -44,7 +44,7 @@ class Dispatcher:
 
     def lead(self, now: datetime) -> bool:
         """Take or keep the role; False while another dispatcher has it. The row is written three times in its life."""
-        if self._fence is not None and now < self._renew_at:
+        if self._fence is not None and timedelta() < self._renew_at - now <= timedelta(seconds=self._lock_seconds):
             return True
         fence = locks.acquire(DISPATCHER, self._holder, self._address, now=now, seconds=self._lock_seconds)
         if fence != self._fence:

@@ -9,16 +9,21 @@ from django.db.models import F, Q
 from grid.core.models import Lock
 from tasks.errors import Stale
 
+# How far the clocks of servers on one database may be apart.
+MOST_SKEW_SECONDS = 600.0
+
 
 def acquire(name: str, holder: str, address: str, *, now: datetime, seconds: float) -> int | None:
     """Take or renew the lease ``name``; return its fence number, or None while somebody else holds it."""
     until = now + timedelta(seconds=seconds)
+    # Nobody's clock is that far ahead: such a lease is from before this one was set back.
+    beyond = until + timedelta(seconds=MOST_SKEW_SECONDS)
     if Lock.objects.filter(name=name, holder=holder, until__gt=now).update(until=until, address=address):
         return Lock.objects.values_list("fence", flat=True).get(name=name)
     Lock.objects.get_or_create(name=name)
-    taken = Lock.objects.filter(Q(name=name) & (Q(until__isnull=True) | Q(until__lte=now))).update(
-        holder=holder, fence=F("fence") + 1, until=until, address=address
-    )
+    taken = Lock.objects.filter(
+        Q(name=name) & (Q(until__isnull=True) | Q(until__lte=now) | Q(until__gt=beyond))
+    ).update(holder=holder, fence=F("fence") + 1, until=until, address=address)
     return Lock.objects.values_list("fence", flat=True).get(name=name) if taken else None
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q
 
 from grid.core import ending, records, snapshot
+from grid.core.clockwatch import grant_again
 from grid.core.conf import GridSettings
 from grid.core.dispatcher import Dispatcher
 from grid.core.models import Attempt, Task
@@ -33,11 +34,22 @@ class Reconciler:
         self._dispatcher = dispatcher
         self._publisher = publisher
         self._ticks = 0
+        self._trusting_until = datetime.min.replace(tzinfo=UTC)
+
+    def clock_was_set(self, jump: timedelta, now: datetime) -> None:
+        """The machine's clock is ``jump`` ahead of what it was: nothing is late because of that."""
+        words = "the clock was set by %+.0f s: every lease begins anew"
+        logger.warning(words, jump.total_seconds(), extra={"action": "clock_set"})
+        with self._dispatcher.fenced():
+            grant_again(jump, now, self._settings.lease_seconds)
+        # A request that was under way may still write a time of the old clock; the next heartbeat sets it right.
+        self._trusting_until = now + timedelta(seconds=self._settings.lease_seconds)
 
     def tick(self, now: datetime) -> None:
         """Look at everything that could be late."""
         self._ticks += 1
         steps: tuple[Callable[[datetime], object], ...] = (
+            # These two believe that a node is away; they come first, for they may be left out.
             self._not_taken_up,
             self._silent,
             self._too_long_in_a_phase,
@@ -46,7 +58,7 @@ class Reconciler:
             self._expire,
             self._promote,
         )
-        for step in steps:
+        for step in steps[2:] if now < self._trusting_until else steps:
             step(now)
         if self._ticks % REVIVE_EVERY == 0:
             snapshot.revive()

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError, close_old_connections, connection
 from django.utils import timezone
 
+from grid.core.clockwatch import ClockWatch
 from grid.core.conf import GridSettings, conf
 from grid.core.dispatcher import Dispatcher
 from grid.core.publisher import Publisher
@@ -51,6 +52,7 @@ class Daemon:
         holder = f"{socket.gethostname()}:{os.getpid()}"
         self._dispatcher = Dispatcher(settings, publisher, holder, listener.address)
         self._reconciler = Reconciler(settings, self._dispatcher, publisher)
+        self._clock = ClockWatch(settings.lease_seconds / 2)
         self._stopping = False
         self._ticked = float("-inf")
 
@@ -80,8 +82,11 @@ class Daemon:
             self._ticked = time.monotonic()
             close_old_connections()
         now = timezone.now()
+        jump = self._clock.jump(now, time.monotonic())
         if not self._dispatcher.lead(now):
             return
+        if jump:
+            self._reconciler.clock_was_set(jump, now)
         if ticks:
             self._reconciler.tick(now)
         self._reconciler.cancels(now)
