@@ -21,42 +21,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-from rich import box
+from figures import Figure, children_of, cpu_by_role, show, write_json
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from grid import Client
 
 IMAGE = "busybox"
 THREADS = (1, 2, 4, 8)
-TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 60.0
 MEMORY_BYTES = 64 * 1024**2
 PIDS = 16
 
 console = Console(stderr=True)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure with the bar it is held against; ``low`` is True where less is better."""
-
-    name: str
-    value: float
-    bar: float
-    unit: str
-    low: bool
-    detail: str
-
-    @property
-    def met(self) -> bool:
-        """Whether the bar is reached."""
-        return self.value <= self.bar if self.low else self.value >= self.bar
 
 
 def main() -> int:
@@ -70,9 +51,7 @@ def main() -> int:
         figures = [latency(grid, wanted.rounds), *throughput(grid, wanted.tasks)]
     show(figures)
     if wanted.json:
-        wanted.json.write_text(
-            json.dumps([asdict(figure) | {"met": figure.met} for figure in figures], indent=2) + "\n"
-        )
+        write_json(wanted.json, figures)
     return 0
 
 
@@ -160,9 +139,9 @@ def throughput(grid: Grid, tasks: int) -> list[Figure]:
     """Tasks per second through the grid against the raw API; and what they cost the grid's own processes."""
     raw = {threads: tasks / raw_seconds(threads, tasks) for threads in track(THREADS, "raw API", console=console)}
     best = max(raw, key=lambda threads: raw[threads])
-    before = cpu_by_process(grid.process)
+    before = cpu_by_role(children_of(grid.process))
     spent = seconds_of(lambda: all_through_grid(grid, tasks))
-    after = cpu_by_process(grid.process)
+    after = cpu_by_role(children_of(grid.process))
     # The raw loop once more afterwards: the machine's speed drifts.
     again = tasks / raw_seconds(best, tasks)
     reference = (raw[best] + again) / 2
@@ -210,36 +189,6 @@ def all_through_grid(grid: Grid, tasks: int) -> None:
         verdicts = list(pool.map(one, range(tasks)))
     if set(verdicts) != {"succeeded"}:
         sys.exit(f"some tasks did not succeed: {sorted(verdicts)}")
-
-
-def cpu_by_process(parent: int) -> dict[str, float]:
-    """CPU seconds of the children of ``grid up``, by their role; what they themselves started and ended is included."""
-    found: dict[str, float] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent or path.parent.name == str(parent):
-                command = (path.parent / "cmdline").read_text().replace("\0", " ")
-                found[role(command)] = sum(map(int, fields[11:15])) / TICKS
-    return found
-
-
-def role(command: str) -> str:
-    """Which part of the grid a process is."""
-    roles = {"uvicorn": "web", "rundispatcher": "dispatcher", "flower": "flower", "nodes": "node", "valkey": "broker"}
-    return next((name for word, name in roles.items() if word in command), "supervisor")
-
-
-def show(figures: list[Figure]) -> None:
-    """The table."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("figure", "measured", "bar", "", "detail"):
-        table.add_column(column)
-    for figure in figures:
-        sign = "<=" if figure.low else ">="
-        met = "[green]met[/]" if figure.met else "[yellow]not met[/]"
-        table.add_row(figure.name, f"{figure.value:.2f} {figure.unit}", f"{sign} {figure.bar:g}", met, figure.detail)
-    Console(width=160).print(table)
 
 
 if __name__ == "__main__":
