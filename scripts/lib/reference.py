@@ -149,13 +149,14 @@ def _any_of(choices: Iterable[Schema]) -> str:
     named = list(choices)
     pattern = next((one["pattern"] for one in named if "pattern" in one), None)
     if pattern is not None:
-        return next(word for text, word in _SPELLINGS if re.search(pattern, text))
+        word = next(word for text, word in _SPELLINGS if re.search(pattern, text))
+        return " or ".join([word, *(kind(one) for one in named if one.get("type") == "array")])
     words = [kind(one) for one in named if one.get("type") not in ("null", "number")]
     return " or ".join(dict.fromkeys(words))
 
 
 def _plural(words: str) -> str:
-    plurals = {"text": "texts", "number": "numbers", "a file or text": "files", "a rule": "rules"}
+    plurals = {"text": "texts", "number": "numbers", "size": "sizes", "a file or text": "files", "a rule": "rules"}
     return plurals[words]
 
 
