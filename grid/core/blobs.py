@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from grid.core.models import Blob, BlobOwner
+from grid.core.rows import insert
 from grid.core.store import Stored, get_store
 
 
@@ -22,12 +23,8 @@ def note(owner_id: int, stored: Iterable[Stored], now: datetime) -> None:
     known = sorted(stored, key=lambda one: one.sha256)
     if not known:
         return
-    Blob.objects.bulk_create(
-        (Blob(sha256=one.sha256, size=one.size, created_at=now) for one in known), ignore_conflicts=True
-    )
-    BlobOwner.objects.bulk_create(
-        (BlobOwner(owner_id=owner_id, blob_id=one.sha256) for one in known), ignore_conflicts=True
-    )
+    insert((Blob(sha256=one.sha256, size=one.size, created_at=now) for one in known), ignore_known=True)
+    insert((BlobOwner(owner_id=owner_id, blob_id=one.sha256) for one in known), ignore_known=True)
 
 
 def owned(owner_id: int, hashes: Iterable[str]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from grid.core.hub import hub
 from grid.core.models import Event
+from grid.core.rows import insert
 
 Datum = str | int | float | bool | None
 
@@ -25,7 +26,8 @@ def make(task_id: str, kind: str, now: datetime, **data: Datum) -> Event:
 
 def append_all(events: Iterable[Event]) -> None:
     """Append several events in one statement."""
-    made = Event.objects.bulk_create(list(events))
+    made = list(events)
+    insert(made)
     tell({event.task_id for event in made})
 
 

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from grid.core import access, blobs, offers, policy, records
 from grid.core.conf import conf
 from grid.core.models import InputFile, Secret, Task
+from grid.core.rows import insert
 from grid.core.store import Stored
 from tasks.errors import Conflict, Fault, SpecError
 from tasks.files import FileSpec
@@ -68,7 +69,7 @@ def submit(
         with transaction.atomic():
             task = made_of(owner, Wanted(stored, digest, limits, demand), idempotency_key, now)
             records.create(task, policy.demand_data(demand), stored.after, now)
-            InputFile.objects.bulk_create(inputs_of(task, stored))
+            insert(inputs_of(task, stored))
             return task, True
     except IntegrityError:
         # The same request came twice at the same moment, and the other was first.

@@ -11,6 +11,7 @@ from datetime import datetime
 from django_celery_results.models import TaskResult
 
 from grid.core.models import Attempt
+from grid.core.rows import insert
 from tasks.verdicts import Judgement, VerdictClass
 
 _CELERY_STATES = {VerdictClass.SUCCESS: "SUCCESS", VerdictClass.CANCELLED: "REVOKED"}
@@ -29,7 +30,8 @@ def write(attempt: Attempt, judgement: Judgement, now: datetime) -> None:
         content_type="application/json",
         content_encoding="utf-8",
         date_started=attempt.started_at,
+        date_created=now,
         date_done=now,
     )
     # One statement; the manager of the package takes four. An attempt ends once, so there is no row yet.
-    TaskResult.objects.bulk_create([row])
+    insert([row])

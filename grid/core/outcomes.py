@@ -11,6 +11,7 @@ from django.db import transaction
 from grid.core import blobs, logs, nodes
 from grid.core.ending import judged
 from grid.core.models import Attempt, Node, OutputFile
+from grid.core.rows import insert
 from grid.core.store import get_store
 from tasks.errors import Conflict, Fault, SpecError, Stale
 from tasks.outcome import Outcome
@@ -44,7 +45,7 @@ def accept(node: Node, outcome: Outcome, now: datetime) -> None:
         if not judged(attempt, judgement, _facts(outcome), now):
             raise Stale(f"the attempt {attempt.id} has ended before")
         blobs.note(owner_id, inline, now)
-        OutputFile.objects.bulk_create(
+        insert(
             OutputFile(attempt=attempt, path=file.path, blob_id=file.sha256, executable=file.executable)
             for file in outcome.files
         )

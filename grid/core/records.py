@@ -74,8 +74,8 @@ def create(task: Task, demand_data: Mapping[str, Any], needs: Iterable[str], now
     unmet = any(state != TaskState.SUCCEEDED for state in states)
     task.state = TaskState.WAITING if unmet else TaskState.QUEUED
     task.queued_at = None if unmet else now
-    task.save(force_insert=True)
-    Dependency.objects.bulk_create(Dependency(task_id=task.id, needs_id=need) for need in needs)
+    insert([task])
+    insert(Dependency(task_id=task.id, needs_id=need) for need in needs)
     events.append(task.id, "submitted", now, name=task.name)
     if unmet:
         _settle_waiting([task.id], now)
@@ -133,7 +133,7 @@ def assign_all(pairs: Sequence[tuple[str, Node]], now: datetime, lease_seconds: 
         )
         if moved:
             attempts.append(attempt)
-    Attempt.objects.bulk_create(attempts)
+    insert(attempts)
     events.append_all(
         events.make(one.task_id, "assigned", now, node=one.node.name, attempt=one.id, number=one.number)
         for one in attempts
