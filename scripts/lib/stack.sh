@@ -73,7 +73,7 @@ stack_settings() { # stack_settings NODES: what was said now, else noted, else t
     STACK_PUBLIC_URL=${STACK_PUBLIC_URL:-http://$STACK_BIND:$STACK_PORT}
     STACK_FLOWER_URL=${STACK_FLOWER_URL:-http://$STACK_BIND:$STACK_FLOWER_PORT/flower/}
     STACK_NODE_SERVER=${STACK_NODE_SERVER:-http://$STACK_BIND:$STACK_PORT}
-    STACK_ALLOWED_HOSTS=${STACK_ALLOWED_HOSTS:-localhost,127.0.0.1,$STACK_BIND}
+    STACK_ALLOWED_HOSTS=${STACK_ALLOWED_HOSTS:-localhost,127.0.0.1,web,$STACK_BIND}
     stack_note
 }
 
