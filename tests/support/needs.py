@@ -42,6 +42,11 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         "no network namespaces; only root may make them, with iproute2 and util-linux",
     ),
     "sshd": (lambda: Path("/usr/sbin/sshd").exists() and shutil.which("ssh") is not None, "install openssh-server"),
+    "mmdebstrap": (lambda: shutil.which("mmdebstrap") is not None, "nothing to make images with; install mmdebstrap"),
+    "compose": (
+        lambda: _answers("docker", "compose", "version") or shutil.which("docker-compose") is not None,
+        "no Docker Compose; install docker-compose",
+    ),
     "root": (lambda: os.geteuid() == 0, "only root may do this"),
 }
 
