@@ -60,6 +60,7 @@ class Reconciler:
         )
         for step in steps[2:] if now < self._trusting_until else steps:
             step(now)
+        snapshot.rest()
         if self._ticks % REVIVE_EVERY == 0:
             snapshot.revive()
 

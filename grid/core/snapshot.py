@@ -101,7 +101,7 @@ def mode_words(node: Node) -> str:
 
 
 def backlogs(heads: int) -> tuple[Backlog, ...]:
-    """The queue by demand: the first ``heads`` tasks of each. Demands without queued tasks are put to rest."""
+    """The queue by demand: the first ``heads`` tasks of each."""
     found = []
     for key in Demand.objects.filter(active=True).order_by("key").values_list("key", flat=True):
         queued = queued_heads(key, heads)
@@ -109,13 +109,11 @@ def backlogs(heads: int) -> tuple[Backlog, ...]:
             # The number behind the heads does not matter to the decision, only that there are more.
             more = len(queued) == heads
             found.append(Backlog(_demand(key), queued, len(queued) + more))
-        else:
-            _rest(key)
     return tuple(found)
 
 
 def heads() -> tuple[Backlog, ...]:
-    """The first queued task of each demand, for those who only look: nothing is counted, and none is put to rest."""
+    """The first queued task of each demand, for those who only look: nothing is counted."""
     keys = Demand.objects.filter(active=True).order_by("key").values_list("key", flat=True)
     return tuple(Backlog(_demand(key), queued, 1) for key in keys if (queued := queued_heads(key, 1)))
 
@@ -140,7 +138,7 @@ def counted_backlogs() -> tuple[Backlog, ...]:
 
 
 def revive(demands: Iterable[str] | None = None) -> int:
-    """Wake demands that rest although something of them is queued (a submit crossed the moment of ``_rest``)."""
+    """Wake demands that rest although something of them is queued (a submit crossed the moment of ``rest``)."""
     resting = Demand.objects.filter(active=False)
     if demands is not None:
         resting = resting.filter(key__in=list(demands))
@@ -150,6 +148,14 @@ def revive(demands: Iterable[str] | None = None) -> int:
     )
 
 
-def _rest(demand: str) -> None:
-    Demand.objects.filter(key=demand, active=True).exclude(tasks__state=TaskState.QUEUED).update(active=False)
-    revive([demand])
+def rest() -> int:
+    """Put the demands to rest of which nothing is queued; return how many.
+
+    Done once a tick and not when a demand is seen empty: where tasks come one by one it would rest and wake with each.
+    """
+    empty = Demand.objects.filter(active=True).exclude(tasks__state=TaskState.QUEUED)
+    keys = list(empty.values_list("key", flat=True))
+    if not keys:
+        return 0
+    rested = empty.filter(key__in=keys).update(active=False)
+    return rested - revive(keys)

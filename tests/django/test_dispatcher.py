@@ -87,8 +87,9 @@ def test_a_hundred_small_tasks_go_out_in_one_call(dispatcher: Dispatcher, broker
 def test_a_demand_without_queued_tasks_is_put_to_rest_and_wakes_with_the_next_one(dispatcher: Dispatcher) -> None:
     given.a_node(NOW)
     given.a_task(NOW)
+    assert snapshot.rest() == 0
     dispatcher.dispatch(lambda: NOW)
-    dispatcher.dispatch(lambda: NOW)
+    assert snapshot.rest() == 1
     assert not Demand.objects.get().active
     given.a_task(NOW)
     assert Demand.objects.get().active
