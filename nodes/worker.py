@@ -82,6 +82,7 @@ class Worker:
     def serve(self, welcome: Welcome, slots: int) -> int:
         """Work until SIGTERM, SIGINT or ``leave``; return the exit status. Outages of the broker are waited out."""
         app = make_app(welcome.broker_url)
+        app.conf.broker_transport_options = _own_keys(welcome)
         app.set_default()
         app.events.dispatcher_cls = Dispatcher  # type: ignore[assignment]  # a class or its name
         app.task(name=RUN_TASK)(_run_with(self._agent))
@@ -132,6 +133,13 @@ class Worker:
             time.sleep(_GOODBYE_SECONDS)
         logging.shutdown()
         os._exit(self._status)
+
+
+def _own_keys(welcome: Welcome) -> dict[str, str]:
+    """On Redis: what is read and not acknowledged yet is noted beside the node's own queue, all that it may touch."""
+    if not welcome.broker_url.startswith("redis"):
+        return {}
+    return {f"{name}_key": f"{welcome.queue}:{name}" for name in ("unacked", "unacked_index", "unacked_mutex")}
 
 
 def _run_with(agent: Agent) -> Callable[..., dict[str, object]]:

@@ -36,11 +36,12 @@ class NotKnown(NotAllowed):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: ``node`` is set for the agent of a node, whose token belongs to no person's work."""
+    """Who asks: ``node`` is set for the agent of a node, whose token (of the hash ``key``) belongs to no person's work."""
 
     user: User
     scopes: frozenset[Scope]
     node: Node | None = None
+    key: str = ""
 
 
 class Request(HttpRequest):
@@ -57,7 +58,7 @@ def of_token(clear: str) -> Caller:
         raise NotKnown(str(error)) from None
     scopes = frozenset(Scope(word) for word in token.scopes)
     if token.node is not None:
-        return Caller(token.owner, scopes & {Scope.NODE}, token.node)
+        return Caller(token.owner, scopes & {Scope.NODE}, token.node, token.hash)
     if Scope.ADMIN in scopes and token.owner.is_staff:
         return Caller(token.owner, _OF_ADMINS)
     # A copy, for this request only: neither the row nor the token that is remembered changes.

@@ -52,6 +52,10 @@ class GridSettings(BaseModel):
     public_url: str = "http://127.0.0.1:8080"
     flower_url: str = ""
     node_broker_url: str = Field(default="", description="Address of the broker as nodes see it; empty: broker_url.")
+    broker_users: bool = Field(default=True, description="Give each node a user of its own on a Redis or Valkey.")
+    store_url: str = Field(default="", description="Where blobs are kept: s3://BUCKET/PREFIX; empty: in the folder.")
+    store_key: str = Field(default="", description="Access key of the bucket; empty: as the environment says (AWS_*).")
+    store_secret: str = ""
 
     lease_seconds: float = Field(default=30.0, gt=0)
     heartbeat_seconds: float = Field(default=0.0, ge=0, description="0: a third of the lease.")

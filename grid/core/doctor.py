@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from grid.core import broker, explain, lag, nodes, storecheck
+from grid.core import broker, brokerusers, explain, lag, nodes, storecheck
 from grid.core.conf import conf
 from grid.core.dispatcher import LOCK_SECONDS
 from grid.core.models import Attempt, Lock, Task
@@ -170,6 +170,7 @@ def _broker() -> Iterator[Finding]:
     detail = f"it answers in {human_seconds(round(time.monotonic() - begun, 3))}"
     yield Finding(name="broker", level=Level.PASS, detail=detail)
     yield from broker.look(conf().broker_url)
+    yield from brokerusers.look(conf())
 
 
 def _store() -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import BinaryIO
 
-from grid.core import blobs, logs, offers, records, secretbox, snapshot, wake
+from grid.core import blobs, brokerusers, logs, offers, records, secretbox, snapshot, wake
 from grid.core.conf import conf
 from grid.core.ending import lost
 from grid.core.models import Attempt, InputFile, Node, Secret, Task
@@ -35,8 +35,10 @@ INLINE_BYTES = 512 * 1024
 _NEVER_JOINED = {"capacity": {"cpus": 0, "memory": 0, "slots": 0}}
 
 
-def hello(node: Node, said: Hello, now: datetime) -> Welcome:
+def hello(node: Node, said: Hello, now: datetime, key: str = "") -> Welcome:
     """A node's agent has started. Attempts of its earlier sessions that it no longer has are lost and tried again.
+
+    ``key`` is the hash of the token it came with; by it the node is given a user of its own on the broker.
 
     Raises Conflict while another agent is alive under this name.
     """
@@ -62,7 +64,7 @@ def hello(node: Node, said: Hello, now: datetime) -> Welcome:
     wake.dispatcher()
     return Welcome(
         node=node.name,
-        broker_url=conf().broker_for_nodes,
+        broker_url=brokerusers.url_for(node, key),
         queue=node.queue,
         lease_seconds=conf().lease_seconds,
         heartbeat_seconds=conf().heartbeat,

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
 
 from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
 from grid.core.models import Attempt
@@ -19,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 # A dead broker must not hold the dispatcher up for long; the next tick tries again.
 CONNECT_SECONDS = 1.0
-_BROKER_ERRORS = (OperationalError, KombuError, OSError, RuntimeError)
+ANSWER_SECONDS = 5.0
+_BROKER_ERRORS = (OperationalError, KombuError, AMQPError, RedisError, OSError, RuntimeError)
 
 
 class Publisher:
@@ -27,11 +30,9 @@ class Publisher:
 
     def __init__(self, broker_url: str) -> None:
         self.app: Celery = make_app(broker_url)
-        self.app.conf.broker_transport_options = {
-            "socket_connect_timeout": CONNECT_SECONDS,
-            "socket_timeout": 5.0,
-            "max_retries": 0,
-        }
+        self.app.conf.broker_transport_options = _transport_options(broker_url)
+        # Nobody is there to send a heartbeat between two rounds; RabbitMQ would end the connection for it.
+        self.app.conf.broker_heartbeat = 0
         self._connection: Connection | None = None
         self.down = ""
 
@@ -110,3 +111,11 @@ class Publisher:
         if self.down:
             logger.info("the broker answers again", extra={"action": "broker_up"})
         self.down = ""
+
+
+def _transport_options(broker_url: str) -> dict[str, object]:
+    """How long each step may take; RabbitMQ has to confirm, for it is silent about what is lost while it goes away."""
+    if broker_url.startswith(("amqp", "pyamqp")):
+        bounds = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+        return {**bounds, "confirm_publish": True, "max_retries": 0}
+    return {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS, "max_retries": 0}

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
-from grid.core.conf import conf
-from tasks.errors import Fault, NotFound, SpecError, TooLarge
+from grid.core.conf import SettingsError, conf
+from grid.core.content import Content, Stored
+from grid.core.store_s3 import Bucket, S3BlobStore
+from tasks.errors import NotFound
+
+__all__ = ["DirectoryStore", "Store", "Stored", "get_store"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A content that the store holds."""
-
-    sha256: str
-    size: int
 
 
 class Store(Protocol):
@@ -68,21 +62,15 @@ class DirectoryStore:
 
     def put(self, chunks: Iterable[bytes], sha256: str | None = None, limit: int | None = None) -> Stored:
         """See ``Store.put``."""
-        digest, size = hashlib.sha256(), 0
+        content = Content(chunks, sha256, limit)
         with self._begun() as (temporary, file):
-            for chunk in chunks:
-                size += len(chunk)
-                if limit is not None and size > limit:
-                    raise TooLarge(f"the file has more than {limit} bytes, the most that is taken here")
-                digest.update(chunk)
+            for chunk in content:
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-            found = digest.hexdigest()
-            if sha256 is not None and found != sha256:
-                raise SpecError([Fault("", f"the content has the sha256 {found}, not {sha256}", "send the file again")])
-            self._keep(temporary, self._path(found))
-        return Stored(found, size)
+            stored = content.stored
+            self._keep(temporary, self._path(stored.sha256))
+        return stored
 
     @contextmanager
     def _begun(self) -> Iterator[tuple[Path, IO[bytes]]]:
@@ -153,5 +141,12 @@ def _sync_folder(folder: Path) -> None:
 
 @cache
 def get_store() -> Store:
-    """The store of this server."""
-    return DirectoryStore(conf().dir / "blobs")
+    """The store of this server. Raises SettingsError when its address makes no sense."""
+    given = conf()
+    if not given.store_url:
+        return DirectoryStore(given.dir / "blobs")
+    try:
+        bucket = Bucket.of_url(given.store_url)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return S3BlobStore(bucket.connect(given.store_key, given.store_secret), given.dir / "incoming")

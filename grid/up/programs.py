@@ -28,6 +28,8 @@ class Plan:
     directory: Path
     memory: Memory
     web_port: int
+    given_broker: str = ""
+    """Address of a broker that is not ours to start; empty: our own."""
 
     @property
     def server(self) -> str:
@@ -42,11 +44,12 @@ class Plan:
     @property
     def broker_url(self) -> str:
         """The address of the broker, with its password."""
-        return f"redis://:{self.memory.broker_password}@{ports.HOST}:{self.memory.broker_port}/0"
+        return self.given_broker or f"redis://:{self.memory.broker_password}@{ports.HOST}:{self.memory.broker_port}/0"
 
     def server_environment(self, with_flower: bool) -> dict[str, str]:
         """The variables of the server's processes: those of the shell, and where everything is."""
-        kept = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
+        unwanted = (*CLIENT_VARIABLES, "GRID_BROKER_URL_FILE")
+        kept = {name: value for name, value in os.environ.items() if name not in unwanted}
         return {
             **kept,
             **_python(),
@@ -56,6 +59,15 @@ class Plan:
             "GRID_PUBLIC_URL": self.server,
             "GRID_FLOWER_URL": self.flower_url if with_flower else "",
         }
+
+
+def given_broker(environ: Mapping[str, str]) -> str:
+    """The broker that the operator has named, in a variable or in a file; empty when it is left to us.
+
+    Raises OSError when there is no such file.
+    """
+    path = environ.get("GRID_BROKER_URL_FILE", "")
+    return environ.get("GRID_BROKER_URL", "") or (Path(path).read_text().strip() if path else "")
 
 
 def django_command(*arguments: str) -> list[str]:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.support.clocks import LIBRARY
+from tests.support.postgres import programs
 
 
 def _answers(*command: str) -> bool:
@@ -47,6 +48,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: _answers("docker", "compose", "version") or shutil.which("docker-compose") is not None,
         "no Docker Compose; install docker-compose",
     ),
+    "redis": (lambda: shutil.which("redis-server") is not None, "no Redis; install redis-server"),
+    "rabbitmq": (lambda: shutil.which("rabbitmqctl") is not None, "no RabbitMQ; install rabbitmq-server"),
+    "swift": (lambda: shutil.which("swift-proxy-server") is not None, "no S3 server; install swift-proxy and its like"),
+    "postgres": (lambda: programs() is not None, "no PostgreSQL to start one of our own; install postgresql"),
     "root": (lambda: os.geteuid() == 0, "only root may do this"),
 }
 

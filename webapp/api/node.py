@@ -50,7 +50,7 @@ class LogSize(Record):
 @router.post("/hello", response=Welcome)
 def hello(request: Request, body: Hello) -> HttpResponse:
     """An agent has started."""
-    return answer(nodes.hello(_node(request), body, timezone.now()))
+    return answer(nodes.hello(_node(request), body, timezone.now(), request.auth.key))
 
 
 @router.post("/heartbeat", response=HeartbeatReply)

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError, close_old_connections, connection
 from django.utils import timezone
 
+from grid.core.brokerusers import broker_users
 from grid.core.clockwatch import ClockWatch
 from grid.core.conf import GridSettings, conf
 from grid.core.dispatcher import Dispatcher
@@ -52,6 +53,7 @@ class Daemon:
         holder = f"{socket.gethostname()}:{os.getpid()}"
         self._dispatcher = Dispatcher(settings, publisher, holder, listener.address)
         self._reconciler = Reconciler(settings, self._dispatcher, publisher)
+        self._users = broker_users(settings)
         self._clock = ClockWatch(settings.lease_seconds / 2)
         self._stopping = False
         self._ticked = float("-inf")
@@ -72,6 +74,7 @@ class Daemon:
             except Stale as error:
                 logger.warning("%s", error, extra={"action": "fenced"})
             self._listener.wait(self._settings.tick_seconds)
+        self._users.close()
         self._dispatcher.step_down()
         self._listener.close()
 
@@ -89,5 +92,6 @@ class Daemon:
             self._reconciler.clock_was_set(jump, now)
         if ticks:
             self._reconciler.tick(now)
+            self._users.tick(now)
         self._reconciler.cancels(now)
         self._dispatcher.dispatch(timezone.now)
