@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from django.db.models import Count, Min, Sum
+from django.db.models import Count, Min, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -45,8 +45,6 @@ REST = 50.0
 """What took a while to count rests so many times as long: scrapes cost the database 2 % of its time at most."""
 
 _OPEN_STATES = [state for state in TaskState if not state.final]
-# Named one by one, so that the index of states is used for them.
-_HELD_STATES = [AttemptState.ASSIGNED, AttemptState.RUNNING]
 
 
 @csrf_exempt
@@ -116,6 +114,14 @@ def forget() -> None:
         kept.forget()
 
 
+def _held() -> QuerySet[Attempt]:
+    """Attempts on nodes, in the words of their index and of that of states: SQLite has one of them to use, whatever
+    statistics it has.
+    """
+    held = [AttemptState.ASSIGNED, AttemptState.RUNNING]
+    return Attempt.objects.exclude(state=AttemptState.ENDED).filter(state__in=held)
+
+
 class Figures(Collector):
     """Reads all figures of one scrape."""
 
@@ -149,16 +155,18 @@ class Figures(Collector):
         for verdict, kind, count in _ended():
             metric.add_metric([verdict, kind], count)
         yield metric
-        held = Attempt.objects.filter(state__in=_HELD_STATES).values_list("state", "phase").annotate(number=Count("*"))
+        # One look for both: for a least value alone SQLite would go through all attempts in search of an order.
+        found = _held().values_list("state", "phase").annotate(number=Count("*"), first=Min("assigned_at"))
+        held = list(found.order_by())
         counts = {("assigned", ""): 0, **{("running", str(phase)): 0 for phase in Phase}}
-        counts |= {(state, phase): count for state, phase, count in held.order_by()}
+        counts |= {(state, phase): count for state, phase, count, _ in held}
         active = GaugeMetricFamily(
             "grid_attempts_active", "Attempts on nodes, by state and phase.", labels=["state", "phase"]
         )
         for labels, count in counts.items():
             active.add_metric(list(labels), count)
         yield active
-        waiting = Attempt.objects.filter(state=AttemptState.ASSIGNED).aggregate(first=Min("assigned_at"))["first"]
+        waiting = min((first for state, _, _, first in held if state == AttemptState.ASSIGNED), default=None)
         text = "How long the oldest attempt waits for its node."
         yield _one("grid_assigned_oldest_seconds", text, self._since(waiting))
 
@@ -193,7 +201,7 @@ class Figures(Collector):
         seen = Node.objects.filter(removed_at=None, last_seen__isnull=False).values_list("name", "last_seen")
         ages = {name: self._since(moment) for name, moment in seen}
         yield _of_nodes("grid_node_heartbeat_age_seconds", "Since the node was last heard of.", ages)
-        running = Attempt.objects.filter(state=AttemptState.RUNNING).values_list("node__name").order_by()
+        running = _held().filter(state=AttemptState.RUNNING).values_list("node__name").order_by()
         given = timedelta(seconds=conf().lease_seconds)
         oldest = {name: self._since(until - given) for name, until in running.annotate(Min("lease_until"))}
         text = "Since the oldest lease of a running attempt was renewed; it lapses at the length of a lease."
