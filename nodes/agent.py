@@ -153,6 +153,7 @@ class Agent:
         try:
             folder.keep(order)
         except OSError as error:
+            folder.remove()
             fault = NodeFaultEvidence(kind="node_disk", message=f"cannot write into {folder.path}: {error.strerror}")
             self._server.report(Outcome(attempt=order.attempt, token=order.token, evidence=Evidence(fault=fault)))
             self._health.look_now()

@@ -13,13 +13,19 @@ from tasks.outcome import Outcome
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` by write, fsync, rename: after a crash there is the old file or the new one, whole."""
+    """Put ``data`` at ``path`` by write, fsync, rename: after a crash there is the old file or the new one, whole.
+
+    Where the disk is full nothing is left of the new one.
+    """
     temporary = path.with_name(path.name + ".new")
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(file, "wb", closefd=False) as stream:
             stream.write(data)
         os.fsync(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     finally:
         os.close(file)
     temporary.rename(path)

@@ -22,11 +22,11 @@ START_SECONDS = 20.0
 USER = "postgres"
 NOT_INSTALLED = 69  # EX_UNAVAILABLE of sysexits.h
 
-# Tests lose nothing when the machine fails: no waiting for the disk.
+# Tests lose nothing when the machine fails: no waiting for the disk. A server that is killed has written what it said.
 OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",
-    "synchronous_commit": "off",
+    "synchronous_commit": "on",
     "full_page_writes": "off",
     "autovacuum": "off",
     "max_connections": "100",
@@ -45,7 +45,10 @@ def programs() -> Path | None:
 
 
 class Postgres:
-    """A server that listens on a socket in a folder that nobody else may enter; there is no port."""
+    """A server that listens on a socket in a folder that nobody else may enter; there is no port.
+
+    It may be killed and started again, with what it had.
+    """
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
@@ -59,12 +62,14 @@ class Postgres:
         self.url = f"postgres://{USER}@{quote(str(self._folder), safe='')}/postgres"
 
     def start(self) -> None:
-        """Make the data and start the server; raises RuntimeError with its words when it does not answer."""
+        """Start the server, at first with new data; raises RuntimeError with its words when it does not answer."""
         log = self._folder / "log"
-        data = str(self._folder / "data")
-        self._run("initdb", "--pgdata", data, "--username", USER, "--auth", "trust", "--no-sync", "--encoding", "UTF8")
+        data = self._folder / "data"
+        if not data.exists():
+            options = ("--username", USER, "--auth", "trust", "--no-sync", "--encoding", "UTF8")
+            self._run("initdb", "--pgdata", str(data), *options)
         settings = [f"--{name}={value}" for name, value in OPTIONS.items()]
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", data, "-k", str(self._folder), *settings],
                 stdout=output,
@@ -100,6 +105,19 @@ class Postgres:
         )
         if done.returncode != 0:
             raise RuntimeError(f"{name} failed: {done.stderr[-2000:]}")
+
+    def kill(self) -> None:
+        """kill -9 the server and all its processes, as a crash of its machine does."""
+        if self._process is None:
+            return
+        pid = self._process.pid
+        # While it is stopped it makes no new ones, and does not learn that the others have died.
+        self._process.send_signal(signal.SIGSTOP)
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+        self._process = None
 
     def stop(self) -> None:
         """End the server, whoever is connected, and remove its folder."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from grid import Task
 from nodes.config import NodeConfig
+from tasks.views import AttemptView
 from tests.support.commands import WAITS
 from tests.support.containers import containers
 from tests.support.grids import WAIT_SECONDS, RunningGrid, Worker
@@ -40,9 +41,15 @@ def runs_on(task: Task, node: str) -> None:
 
 def may_go_on(node: Path, task: Task) -> None:
     """Let a task that runs ``WAITS`` on the node with this folder go on."""
-    folder = node / "workspaces" / task.refresh().view.attempt / "task"
-    eventually(folder.is_dir, PATIENCE_SECONDS)
-    (folder / "go").touch()
+    eventually(lambda: _let_go(node / "workspaces" / task.refresh().view.attempt / "task"), PATIENCE_SECONDS)
+
+
+def _let_go(folder: Path) -> bool:
+    try:
+        (folder / "go").touch()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def ended_once(task: Task, runs: int | None = None) -> None:
@@ -57,7 +64,12 @@ def ended_once(task: Task, runs: int | None = None) -> None:
 
 def runs_of(task: Task) -> int:
     """How many attempts of the task were taken up by a node; those that never were count for nothing."""
-    return sum(attempt.started_at is not None for attempt in task.attempts())
+    return len(tries_of(task))
+
+
+def tries_of(task: Task) -> list[AttemptView]:
+    """The attempts that a node took up, oldest first."""
+    return [attempt for attempt in task.attempts() if attempt.started_at is not None]
 
 
 def ended(pid: int) -> bool:

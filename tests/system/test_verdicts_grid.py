@@ -1,6 +1,7 @@
 """Verdicts about faults of the grid itself, each brought about for real: they are retried, and every try is kept.
 
-At the end stands what the operator of a node refuses, for it needs a node of its own as well.
+Those about nodes, engines and disks stand with the other faults in ``tests/faults``. At the end stands what the
+operator of a node refuses, for it needs a node of its own as well.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +18,10 @@ from grid import Task
 from tests.support.grids import RunningGrid
 from tests.support.images import docker, ensure_test_image
 from tests.support.node_api import eventually
-from tests.support.private_engine import PrivateEngine
 
 pytestmark = pytest.mark.needs("docker", "busybox", "root")
 
 LEASE_SECONDS = 4
-WAITS = ("sh", "-c", "echo ready; sleep 600")
 LARGE = 100_000
 """Bytes of a file that is too large to travel within the order."""
 MOST_BYTES = 200_000
@@ -75,11 +73,6 @@ def then_succeeded(task: Task, *verdicts: str, timeout: float = 90.0) -> list[st
     assert [attempt.verdict for attempt in attempts] == [*verdicts, "succeeded"]
     assert result.verdict == "succeeded"
     return [attempt.reason for attempt in attempts[:-1]]
-
-
-def runs_for_the(task: Task, number: int) -> None:
-    """Wait until the attempt of this number runs."""
-    eventually(lambda: task.refresh().view.attempts == number and task.state == "running", 30)
 
 
 def blob(grid: RunningGrid, content: bytes) -> Path:
@@ -139,104 +132,6 @@ def test_a_result_that_vanished_on_its_way_home(faulty: RunningGrid, sound: str)
         os.kill(web, signal.SIGCONT)
     [reason] = then_succeeded(task, "upload")
     assert reason.startswith("the node could not bring the results home: ")
-
-
-def test_a_lost_node(faulty: RunningGrid) -> None:
-    first = faulty.add_node("lost-1", "--tags", "lost")
-    task = faulty.submit(*WAITS, requires=["lost"])
-    eventually(lambda: "ready" in "".join(task.logs()))
-    first.kill()
-    faulty.add_node("lost-2", "--tags", "lost")
-    runs_for_the(task, 2)
-    assert task.node == "lost-2"
-    eventually(lambda: "ready" in "".join(task.logs()))
-    task.cancel()
-    task.wait(30)
-    lost, cancelled = task.attempts()
-    assert (lost.verdict, lost.verdict_class, lost.node) == ("node_lost", "infrastructure", "lost-1")
-    assert lost.reason == f"node lost-1 was not heard of for {LEASE_SECONDS} s while the task was on it"
-    assert (cancelled.verdict, cancelled.node) == ("cancelled", "lost-2")
-
-
-def test_a_task_under_which_three_nodes_were_lost_is_poison(faulty: RunningGrid) -> None:
-    names = [f"doomed-{number}" for number in (1, 2, 3)]
-    workers = {name: faulty.add_node(name, "--tags", "doomed", wait=False) for name in names}
-    eventually(lambda: all(faulty.node_is(name, ready=True) for name in names), 60)
-    task = faulty.submit(*WAITS, requires=["doomed"])
-    for number in (1, 2, 3):
-        runs_for_the(task, number)
-        workers[task.node].kill()
-    result = task.wait(30)
-    assert (result.verdict, result.verdict_class) == ("poison", "infrastructure")
-    last = task.attempts()[-1]
-    assert result.reason == f"3 nodes were lost under the task; the last time: {last.reason}"
-    assert sorted(attempt.node for attempt in task.attempts()) == names, "each time on another node"
-    assert {attempt.verdict for attempt in task.attempts()} == {"node_lost"}
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own for a node, with nothing on it."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path) -> None:
-    """Leave no room on it, by making it smaller; once more when the node has just written something."""
-
-    def shrunk() -> bool:
-        found = os.statvfs(disk)
-        used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        return subprocess.run(["mount", "-o", f"remount,size={used}", str(disk)], check=False).returncode == 0
-
-    eventually(shrunk, 10)
-
-
-def test_a_node_with_a_full_disk_says_so_and_the_task_goes_elsewhere(faulty: RunningGrid, disk: Path) -> None:
-    worker = faulty.add_node("full", "--tags", "disk", directory=disk / "node")
-    # Meanwhile the node takes its first look at the disk; the next comes too late to keep the task away.
-    assert faulty.run("true", requires=["disk"]).verdict == "succeeded"
-    fill(disk)
-    task = faulty.submit("echo", "hello", requires=["disk"])
-    eventually(lambda: "node_disk" in [attempt.verdict for attempt in task.attempts()], 30)
-    faulty.add_node("roomy", "--tags", "disk")
-    [reason] = then_succeeded(task, "node_disk")
-    assert reason.startswith("the node's disk is full: cannot ")
-    assert task.node == "roomy"
-    eventually(lambda: faulty.node_is("full", ready=False), 30)
-    assert "are free on the disk of" in faulty.client.node("full").not_ready_reason
-    worker.kill()
-
-
-@pytest.mark.needs("dockerd")
-def test_an_engine_that_is_killed_under_a_task(faulty: RunningGrid) -> None:
-    with PrivateEngine() as engine:
-        worker = faulty.add_node("shaky", "--tags", "shaky", environment={"DOCKER_HOST": engine.address})
-        task = faulty.submit("sh", "-c", "echo ready; sleep 5; echo over", requires=["shaky"], stdout="out")
-        eventually(lambda: "ready" in "".join(task.logs()), 30)
-        engine.stop(signal.SIGKILL)
-        engine.start()
-        [reason] = then_succeeded(task, "engine_restarted")
-        assert reason.startswith("the container engine was restarted under the task: ")
-        assert task.result().files["out"].read_text() == "ready\nover\n"
-        worker.kill()
-
-
-@pytest.mark.needs("dockerd")
-def test_an_engine_that_hangs_costs_an_attempt_its_time_and_no_more(faulty: RunningGrid) -> None:
-    with PrivateEngine() as engine:
-        worker = faulty.add_node("stuck", "--tags", "stuck", environment={"DOCKER_HOST": engine.address})
-        task = faulty.submit("sh", "-c", "echo ready; sleep 3", requires=["stuck"], limits={"time": "6s"})
-        eventually(lambda: "ready" in "".join(task.logs()))
-        with engine.hung():
-            faulty.add_node("smooth", "--tags", "stuck")
-            [reason] = then_succeeded(task, "runtime_error")
-            assert reason == "node stuck did not finish executing in the time it is given for that"
-            assert task.node == "smooth"
-            worker.kill()
 
 
 def test_an_image_that_the_node_may_not_run(faulty: RunningGrid) -> None:
