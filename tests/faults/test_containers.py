@@ -92,7 +92,7 @@ def test_a_program_that_was_frozen_when_its_agent_was_killed(grid: RunningGrid) 
 # --------------------------------------------------------------------------------------------------------------- parts
 def freeze(task: Task) -> None:
     """Freeze the group of the task's attempt, and wait until it is."""
-    folders = [group for group in groups_of(task) if group.name == task.view.attempt]
+    folders = [group for group in groups_of(task) if task.view.attempt in group.name]
     old = [folder / "freezer.state" for folder in folders if (folder / "freezer.state").exists()]
     new = [folder / "cgroup.freeze" for folder in folders if (folder / "cgroup.freeze").exists()]
     if old:  # the first generation of control groups has a hierarchy for it
@@ -116,13 +116,25 @@ def a_deaf_task(grid: RunningGrid, name: str, **spec: object) -> tuple[Task, dic
 def groups_of(task: Task) -> list[Path]:
     """The control groups of the task's attempt, and those below them."""
     attempt = task.refresh().view.attempt or task.attempts()[-1].id
-    return [group for found in GROUPS.rglob(attempt) for group in (found, *found.rglob("*/"))]
+    return [Path(folder) for folder, _, _ in os.walk(GROUPS) if attempt in folder]
 
 
 def processes_of(task: Task) -> dict[int, float]:
-    """The processes in the task's control groups, as this machine knows them, and when they started after its boot."""
+    """The lasting processes in the task's control groups, as this machine knows them, and their starts after its boot.
+
+    What they start for a moment (``sleep 1``) is left out.
+    """
     pids = {int(line) for group in groups_of(task) for line in (group / "cgroup.procs").read_text().split()}
-    return {pid: started for pid in pids if (started := started_at(pid)) is not None}
+    lasting = (pid for pid in pids if command(pid) not in ("", "sleep"))
+    return {pid: started for pid in lasting if (started := started_at(pid)) is not None}
+
+
+def command(pid: int) -> str:
+    """The name of the process's program, empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def started_at(pid: int) -> float | None:
