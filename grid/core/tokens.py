@@ -58,7 +58,7 @@ def create(
 
 def authenticate(clear: str, now: datetime) -> Token:
     """The token for a clear text; raises NotAllowed when it is unknown, expired, or its owner is not active."""
-    token = _remembered(_hash(clear), now)
+    token, fresh = _remembered(_hash(clear), now)
     if token is None:
         raise NotAllowed("the token is not known here; it may have been revoked")
     if token.expires_at is not None and token.expires_at <= now:
@@ -66,7 +66,8 @@ def authenticate(clear: str, now: datetime) -> Token:
     if not token.owner.is_active:
         raise NotAllowed("the account of this token is closed")
     _note_use(token, now)
-    return token if token.node_id is None else _with_node(token, token.node_id)
+    # Most nodes say something less often than tokens are looked up: then the node came with its token.
+    return token if fresh or token.node_id is None else _with_node(token, token.node_id)
 
 
 def _with_node(token: Token, node_id: int) -> Token:
@@ -79,13 +80,16 @@ def _with_node(token: Token, node_id: int) -> Token:
     return token
 
 
-def _remembered(digest: str, now: datetime) -> Token | None:
-    """The row of a hash, looked up once in a while: a revoked token dies that much later, a busy one costs nothing."""
+def _remembered(digest: str, now: datetime) -> tuple[Token | None, bool]:
+    """The row of a hash, and whether it was read now, with its node.
+
+    It is looked up once in a while: a revoked token dies that much later, a busy one costs nothing.
+    """
     with _lock:
         known = _known.get(digest)
         if known is not None and abs((now - known[0]).total_seconds()) < REMEMBER_SECONDS:
-            return known[1]
-    token = Token.objects.select_related("owner").filter(hash=digest).first()
+            return known[1], False
+    token = Token.objects.select_related("owner", "node").filter(hash=digest).first()
     with _lock:
         if len(_known) >= MOST_REMEMBERED:
             _known.clear()
@@ -93,7 +97,7 @@ def _remembered(digest: str, now: datetime) -> Token | None:
             _known[digest] = (now, token)
         else:
             _known.pop(digest, None)
-    return token
+    return token, True
 
 
 def visible(user: User) -> QuerySet[Token]:

@@ -33,7 +33,7 @@ from grid import Client
 
 IMAGE = "busybox"
 THREADS = (1, 2, 4, 8)
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 MEMORY_BYTES = 64 * 1024**2
 PIDS = 16
 

@@ -42,8 +42,10 @@ def heartbeats(nodes: int, seconds: float) -> Iterator[Figure]:
         used = {name: after[name] - before.get(name, 0.0) for name in after}
         shares = ", ".join(f"{name} {cpu / took * 100:.1f} %" for name, cpu in used.items())
         each = used["web"] / max(1, answered) * 1000
+        # A machine that is busy with other things may be late; what counts is the cost of all the beats that were due.
+        whole = sum(used.values()) / max(1, answered) * nodes / HEARTBEAT_SECONDS * 100
         detail = f"{shares}; {answered} beats in {took:.0f} s, {flock.failed} failed, {each:.2f} ms each"
-        yield at_most(f"{nodes:,} nodes beating every 10 s", sum(used.values()) / took * 100, 25, "% of a core", detail)
+        yield at_most(f"{nodes:,} nodes beating every 10 s", whole, 25, "% of a core", detail)
         yield at_most("RSS of the web server", rss_bytes(stack.process("web")) / 2**20, 300, "MB", f"{nodes:,} nodes")
 
 

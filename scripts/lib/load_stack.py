@@ -21,7 +21,7 @@ from grid.up.supervisor import Program
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = Path(__file__).resolve().parent
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 NODE = "load"
 
 

@@ -28,6 +28,7 @@ CALLERS = ("anonymous", "owner", "other", "node", "admin")
 # through the table from top to bottom, so what makes a thing readable stands below what reads it.
 API = {
     "POST /api/v1/tasks": (401, 201, 201, 403, 201),
+    "POST /api/v1/tasks/bulk": (401, 201, 201, 403, 201),
     "GET /api/v1/tasks": (401, 200, 200, 403, 200),
     "GET /api/v1/tasks/{task_id}": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/spec": (401, 200, 404, 403, 200),
@@ -89,6 +90,7 @@ PAGES = {
 }
 BODIES = {
     "POST /api/v1/tasks": {"spec": given.a_spec()},
+    "POST /api/v1/tasks/bulk": {"tasks": [{"spec": given.a_spec()}]},
     "POST /api/v1/tasks/{task_id}/cancel": {"reason": "no"},
     "POST /api/v1/blobs/missing": {"sha256": []},
     "PUT /api/v1/secrets/{name}": {"value": "v"},
