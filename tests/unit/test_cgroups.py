@@ -292,6 +292,19 @@ def test_a_process_that_ended_while_we_looked_says_nothing(named: Named) -> None
     assert not harness.started
 
 
+def test_an_engine_that_has_entered_some_hierarchies_only_is_no_task_that_is_over(named: Named, tmp_path: Path) -> None:
+    layout = Layout(v1={name: tmp_path / name for name in ("cpuacct", "freezer", "memory", "pids")})
+    for root in layout.roots:
+        (root / "a").mkdir(parents=True)
+        (root / "a" / "cgroup.procs").write_text("")
+    (tmp_path / "cpuacct/a/cpuacct.usage").write_text("20000000")
+    group = Group(layout, "a", parent="/a", where="a")
+    with named("runc:[2:INIT]") as init:
+        (tmp_path / "cpuacct/a/cgroup.procs").write_text(f"{init}\n")
+        assert group.read() == GroupUsage()
+        assert not group.started
+
+
 def test_a_copy_of_runc_that_runs_from_memory_is_the_engine() -> None:
     memory = os.memfd_create("runc_cloned:/proc/self/exe")
     os.write(memory, Path("/bin/sleep").read_bytes())
