@@ -40,8 +40,9 @@ STUCK_SECONDS = 90.0
 CLEAN_SECONDS = 60.0
 SAY_SECONDS = 5.0
 SHOWN = 5
-# More tasks than this share that end by too many faults of the grid mean that something else is wrong.
-EXHAUSTED_SHARE = 0.03
+# A machine that is busy with other things too makes leases of two seconds lapse by itself. More tasks than this share
+# that end by too many faults of the grid mean that something else is wrong.
+EXHAUSTED_SHARE = 0.1
 
 console = Console(stderr=True)
 
