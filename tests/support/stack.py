@@ -49,7 +49,7 @@ class Stack:
             "STACK_PORT": str(free_port()),
             "STACK_BROKER_PORT": str(free_port()),
             "STACK_FLOWER_PORT": str(free_port()),
-            "STACK_HEALTH_INTERVAL": "2s",
+            "STACK_HEALTH_INTERVAL": "3s",
             "STACK_LEASE_SECONDS": "4",
             "STACK_NODE_OPTIONS": "--on-stop return --slots 2",
         }
