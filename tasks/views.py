@@ -186,13 +186,17 @@ class NodeReasons(Record):
 
 
 class ExplainView(Record):
-    """Why a task is where it is: a summary and, while it is queued, its position and the reasons of each node."""
+    """Why a task is where it is: a summary and, while it is queued, its position and the reasons of each node.
+
+    Of a very long queue not all is counted: then ``exact`` is False, and position and length are the least they can be.
+    """
 
     task: str
     state: TaskState
     summary: str
     position: int | None = None
     queued: int | None = None
+    exact: bool = True
     can_ever_run: bool = True
     nodes: tuple[NodeReasons, ...] = ()
 

@@ -299,7 +299,9 @@ def _show_result(found: Result) -> None:
 
 
 def _show_explanation(view: ExplainView) -> None:
-    position = "" if view.position is None else f"{view.position} of {view.queued}"
+    position = (
+        "" if view.position is None else f"{view.position} of {view.queued}" + ("" if view.exact else ", or later")
+    )
     printing.facts(
         [
             ("task", view.task),

@@ -128,12 +128,12 @@ def queued_heads(demand: str, heads: int) -> tuple[QueuedTask, ...]:
     )
 
 
-def counted_backlogs() -> tuple[Backlog, ...]:
-    """The queue by demand with exact counts, for people who ask for their position."""
+def counted_backlogs(most: int) -> tuple[Backlog, ...]:
+    """The queue by demand with counts, for people who ask for their position; each is counted up to ``most``."""
     return tuple(
         Backlog(_demand(key), queued_heads(key, 1), count)
         for key in Demand.objects.filter(active=True).values_list("key", flat=True)
-        if (count := Task.objects.filter(demand_id=key, state=TaskState.QUEUED).count())
+        if (count := Task.objects.filter(demand_id=key, state=TaskState.QUEUED)[:most].count())
     )
 
 

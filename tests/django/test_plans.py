@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from grid.core import snapshot
+from grid.core import explain, snapshot
 from grid.core.conf import conf
 from grid.core.dispatcher import MOST_HEADS, Dispatcher
 from grid.core.ids import new_id
@@ -103,3 +103,14 @@ def test_a_thousand_tasks_are_placed_at_once(now: datetime) -> None:
     assert dispatcher.lead(now)
     assert dispatcher.dispatch(lambda: now) > MOST_HEADS - 100
     assert Attempt.objects.filter(node__name="big").count() >= MOST_HEADS - 100
+
+
+def test_of_a_long_queue_so_much_is_counted_and_the_answer_says_so(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [given.a_task(now) for _ in range(4)]
+    told = explain.explain(tasks[-1], now)
+    assert (told.position, told.queued, told.exact) == (5, 5, True)
+    monkeypatch.setattr(explain, "MOST_COUNTED", 2)
+    told = explain.explain(tasks[-1], now)
+    assert (told.position, told.queued, told.exact) == (3, 3, False)
