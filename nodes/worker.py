@@ -16,7 +16,7 @@ from celery.events.dispatcher import EventDispatcher
 from celery.worker import WorkController
 from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer as CeleryConsumer
-from celery.worker.control import control_command
+from celery.worker.control import Panel, control_command
 
 from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
 from nodes.agent import Agent
@@ -28,6 +28,24 @@ SPARE_THREADS = 2
 EVENT_HEARTBEAT_SECONDS = 5
 # The longest wait between two tries to reach a broker that is away.
 RECONNECT_SECONDS = 2
+# Of Celery's own commands those that only ask, for Flower. Whoever may speak on the broker could stop the worker, take
+# its queue away or fill its memory by the others; the server uses none of them.
+_HARMLESS = frozenset(
+    [
+        "ping",
+        "clock",
+        "conf",
+        "stats",
+        "report",
+        "active",
+        "active_queues",
+        "reserved",
+        "scheduled",
+        "registered",
+        "revoked",
+        "query_task",
+    ]
+)
 # Celery gave up; whoever keeps this process running should start it again.
 _GAVE_UP = 1
 # How long Celery's own goodbye (to the broker, to Flower) may take when nothing runs any more.
@@ -86,6 +104,8 @@ class Worker:
         app.set_default()
         app.events.dispatcher_cls = Dispatcher  # type: ignore[assignment]  # a class or its name
         app.task(name=RUN_TASK)(_run_with(self._agent))
+        for name in Panel.data.keys() - _HARMLESS:
+            del Panel.data[name]
         control_command(name=CANCEL_COMMAND, args=[("attempt", str), ("reason", str)])(_cancel_with(self._agent))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from grid.core import broker, brokerusers, explain, lag, nodes, storecheck
+from grid.core import broker, brokerusers, explain, lag, logs, nodes, storecheck
 from grid.core.conf import conf
 from grid.core.dispatcher import LOCK_SECONDS
 from grid.core.models import Attempt, Lock, Task
@@ -26,6 +26,7 @@ FEW_FREE_BYTES = 5 * 1024**3
 LEAST_FREE_FILES = 10_000
 # How much later than its time a deadline may be enforced before something is wrong with whoever does it.
 LATE_SECONDS = 10.0
+LOGS_LOOKED_AT = 20
 # From here on a task's wait is worth a line, even when it is only that the grid is busy.
 LONG_WAIT_SECONDS = 3600.0
 # What a node says of itself, and what is to be done there.
@@ -41,7 +42,7 @@ def examine(now: datetime) -> tuple[Finding, ...]:
     """Everything that the server can see from where it stands; changes nothing."""
     found = [_database()]
     if found[0].level is not Level.FAIL:
-        looks: tuple[Callable[[datetime], Iterator[Finding]], ...] = (_dispatcher, _deadlines, _queue, _nodes)
+        looks: tuple[Callable[[datetime], Iterator[Finding]], ...] = (_dispatcher, _deadlines, _queue, _nodes, _logs)
         found += [one for look in looks for one in look(now)]
     return (*found, *_broker(), _store(), *_disk())
 
@@ -178,6 +179,14 @@ def _store() -> Finding:
         hint = "submits and results are refused until it can be written to: is the disk full, or read-only?"
         return Finding(name="store", level=Level.FAIL, detail=f"nothing can be stored: {problem}", hint=hint)
     return Finding(name="store", level=Level.PASS, detail="it can be written to")
+
+
+def _logs(now: datetime) -> Iterator[Finding]:
+    """Several servers on one database have to share the folder of logs."""
+    looked, gone = logs.missing(LOGS_LOOKED_AT)
+    words = f"of the last {looked} attempts that said something, {gone} have no log in {conf().dir / 'logs'}"
+    hint = "do all servers of this database share that folder? Else nodes cannot report to each of them"
+    yield Finding(name="logs", level=Level.FAIL if gone else Level.PASS, detail=words, hint=hint if gone else "")
 
 
 def _disk() -> Iterator[Finding]:

@@ -55,6 +55,17 @@ def read(attempt: Attempt, stream: str, offset: int, limit: int) -> LogPart:
         return LogPart(b"", 0, complete)
 
 
+def missing(most: int) -> tuple[int, int]:
+    """Of the last ``most`` attempts: how many have ended and said something, and how many of these have no log here."""
+    ended = Attempt.objects.order_by("-id").values_list("id", "state", "report")[:most]
+    said = [
+        attempt_id
+        for attempt_id, state, report in ended
+        if state == AttemptState.ENDED and (report or {}).get("evidence", {}).get("output_bytes")
+    ]
+    return len(said), sum(not any(_path(one, stream).exists() for stream in STREAMS) for one in said)
+
+
 def _path(attempt_id: str, stream: str) -> Path:
     if stream not in STREAMS:
         raise NotFound(f'there is no stream "{stream}"; ask for stdout or stderr')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -152,7 +153,9 @@ def test_a_grid_keeps_inputs_and_outputs_in_s3(s3: S3Server, tmp_path: Path) -> 
     with RunningGrid(tmp_path / "site", lease_seconds=300, **settings) as grid:  # type: ignore[arg-type]  # of all kinds
         command = ("sh", "-c", "cat in.bin in.bin > out.bin; cat small.txt")
         files = {"in.bin": LARGE, "small.txt": "a small one"}
-        result = grid.run(*command, files=files, outputs=["out.bin"], stdout="said.txt", limits={"storage": "64M"})
+        result = grid.run(
+            *command, files=files, collect=[{"glob": "out.bin"}], stdout="said.txt", limits={"storage": "64M"}
+        )
         assert result.verdict is Verdict.SUCCEEDED
         assert result.files["out.bin"].read_bytes() == LARGE * 2
         assert result.files["said.txt"].read_text() == "a small one"
@@ -161,4 +164,10 @@ def test_a_grid_keeps_inputs_and_outputs_in_s3(s3: S3Server, tmp_path: Path) -> 
         digest = hashlib.sha256(LARGE * 2).hexdigest()
         kept = S3BlobStore(Bucket.of_url(s3.url("a-grid")).connect(KEY, SECRET), tmp_path)
         assert kept.exists(digest)
-        assert {one.name: one.level for one in grid.client.doctor().findings}["store"] is Level.PASS
+        found = {one.name: one.level for one in grid.client.doctor().findings}
+        assert (found["store"], found["logs"]) == (Level.PASS, Level.PASS)
+
+        # As on a second server that does not share the folder of logs.
+        for folder in (grid.directory / "logs").glob("??"):
+            shutil.rmtree(folder)
+        assert {one.name: one.level for one in grid.client.doctor().findings}["logs"] is Level.FAIL
