@@ -23,7 +23,15 @@ from django.conf import settings
 from django.db.models import Q
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 from redis.retry import Retry
 
 from grid.celery import hostname_of, queue_of
@@ -40,6 +48,8 @@ SETTLE_EVERY = 5
 # Stands between the name of a queue and a priority in the keys of kombu.
 _PRIORITY = "\x06\x16"
 _AWAY = (ConnectionError, TimeoutError, OSError)
+# What a broker says while it can do nothing for anybody; a full disk makes it refuse even a PING.
+_TROUBLED = ("MISCONF", "MASTERDOWN", "BUSY", "TRYAGAIN")
 # What kombu's worker needs. Of what is refused SCAN and RANDOMKEY would tell the names of other nodes' keys; the
 # dangerous commands are KEYS, FLUSHALL, CLIENT, CONFIG, MIGRATE and their like. A worker reads INFO when it connects.
 _COMMANDS = ("-@all", "+@all", "-@admin", "-@dangerous", "-scan", "-randomkey", "-swapdb", "+info")
@@ -78,8 +88,10 @@ class BrokerUsers:
             except _AWAY:
                 self._drop()
             except ResponseError as error:
-                self._refuse(error)
-                return ""
+                if not _will_pass(error):
+                    self._refuse(error)
+                    return ""
+                self._drop()
         return f"{self._user(node)}:{password}"
 
     # ----------------------------------------------------------------------------------------------- for all of them
@@ -98,7 +110,10 @@ class BrokerUsers:
             except _AWAY:
                 self._drop()
             except ResponseError as error:
-                self._refuse(error)
+                if _will_pass(error):
+                    self._drop()
+                else:
+                    self._refuse(error)
 
     def close(self) -> None:
         """Close the connection; the next call makes a new one."""
@@ -263,6 +278,11 @@ def _opens_without_password(url: str) -> bool:
         except (AuthenticationError, RedisError, OSError):
             return False
     return True
+
+
+def _will_pass(error: ResponseError) -> bool:
+    """Whether the broker is in trouble, rather than one that has no users: then it is asked again."""
+    return isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(_TROUBLED)
 
 
 def _digest(password: str) -> str:

@@ -189,7 +189,8 @@ class Proxy:
                     self._make(link, cut)
                     return
             self._passing.wait()
-            sink.shutdown(socket.SHUT_WR)
+            if not link.closed:  # or a polite end would be sent ahead of a reset
+                sink.shutdown(socket.SHUT_WR)
         except OSError:
             link.close(reset=True)
         finally:
