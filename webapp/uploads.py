@@ -85,7 +85,7 @@ def submit_box(box: Box, *, owner: User, name: str, given_name: str, key: str, n
     """Submit the folder in the box. ``given_name`` is the person's word, ``name`` the default. Raises SpecError..."""
     folder = _task_folder(box.root)
     package = read_folder(folder, Overrides(name=given_name or None))
-    for sha256 in access.missing_blobs(owner, package.files):
+    for sha256 in access.missing_blobs(owner, package.files, now):
         intake.upload(owner, package.files[sha256].chunks(), sha256, now)
     default = folder.name if folder != box.root else name
     task, _ = intake.submit(

@@ -10,7 +10,7 @@ from functools import lru_cache
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from grid.core import access, intake, policy, records
+from grid.core import access, intake, policy, quotas, records, standing
 from grid.core.conf import conf
 from grid.core.intake import Wanted
 from grid.core.models import InputFile, Task
@@ -40,24 +40,28 @@ def submit_all(
     ``contents`` are small files by sha256 that the specs refer to. The same ``idempotency_key`` gives the same tasks
     again. Raises SpecError with the faults of all wishes, ``tasks[3].image`` say, Conflict as ``intake.submit``.
     """
+    access.check_submit(owner)
     specs = _parsed(wishes)
     for sha256, content in contents.items():
         intake.upload(owner, [content], sha256, now)
     keep = lru_cache(maxsize=1000)(lambda content: intake.upload(owner, [content], None, now).sha256)
-    wanted = _checked(owner, [intake.with_references(spec, keep) for spec in specs])
+    wanted = _checked(owner, [intake.with_references(spec, keep) for spec in specs], now)
     keys = [f"{idempotency_key}/{number}" if idempotency_key else "" for number in range(len(wanted))]
     known = _known(owner, keys, wanted)
     if known:
         return known, False
+    _refuse(quotas.submit_faults(owner.pk, len(wanted), now))
     try:
         with transaction.atomic():
             return _write(owner, wanted, keys, now), True
     except IntegrityError:
         # The same request came twice at the same moment, and the other was first.
         known = _known(owner, keys, wanted)
-        if not known:
-            raise
-        return known, False
+        if known:
+            return known, False
+        # Or a file was so old that it was deleted at this very moment; then it is named among the faults.
+        _checked(owner, [one.spec for one in wanted], now)
+        raise
 
 
 def _parsed(wishes: Sequence[Wish]) -> list[TaskSpec]:
@@ -72,25 +76,26 @@ def _parsed(wishes: Sequence[Wish]) -> list[TaskSpec]:
     return specs
 
 
-def _checked(owner: User, specs: Sequence[TaskSpec]) -> list[Wanted]:
+def _checked(owner: User, specs: Sequence[TaskSpec], now: datetime) -> list[Wanted]:
     """What follows from each spec; what several have in common is found out once."""
     references = {file.reference or "" for spec in specs for file in spec.files.values()}
-    missing = frozenset(access.missing_blobs(owner, references))
+    missing = frozenset(access.missing_blobs(owner, references, now))
+    caps = standing.caps(owner.pk, now)
     needed: dict[tuple[object, ...], tuple[Limits, Demand]] = {}
     refused: dict[tuple[object, ...], list[Fault]] = {}
     wanted: list[Wanted] = []
     faults: list[Fault] = []
-    for number, spec in enumerate(specs):
+    for number, (asked, spec) in enumerate((one, intake.as_meant(owner, one, now)) for one in specs):
         needs = _needs(spec)
         if needs not in needed:
-            limits = policy.effective_limits(spec, conf())
+            limits = policy.effective_limits(spec, conf(), caps)
             needed[needs] = (limits, policy.demand_of(owner.pk, spec, limits))
         limits, demand = needed[needs]
         looks = (demand.key, spec.image, spec.secrets, spec.after, spec.callback_url)
         if looks not in refused:
-            refused[looks] = intake.refusals(owner, spec, demand)
+            refused[looks] = intake.refusals(owner, spec, demand, now)
         faults += _placed([*intake.missing_files(spec, missing), *refused[looks]], number)
-        wanted.append(Wanted(spec, spec_hash(spec), limits, demand))
+        wanted.append(Wanted(spec, spec_hash(asked), limits, demand))
     _refuse(faults)
     return wanted
 

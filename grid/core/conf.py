@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.limits import Limits
 from tasks.placement import Policy
+from tasks.terms import DaysByClass, Quota, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ PREFIX = "GRID_"
 FOREIGN = frozenset({"GRID_SERVER", "GRID_TOKEN", "GRID_CONFIG"})
 
 # Settings of these kinds are written as JSON.
-_JSON = (Limits, dict[str, int])
+_JSON = (Limits, Quota, dict[str, int], dict[str, str], tuple[str, ...], DaysByClass)
 
 
 class SettingsError(ValueError):
@@ -76,6 +77,17 @@ class GridSettings(BaseModel):
     max_limits: Limits = Limits()
     max_blob_bytes: int = Field(default=16 * 1024**3, gt=0)
 
+    open_submit: bool = Field(default=True, description="False: only members of Clients, and staff, may submit.")
+    user_quota: Quota = Field(default=Quota(), description="The quota of each user for whom nothing else is decided.")
+    images: tuple[str, ...] = Field(default=(), description="Patterns of images that may be used; empty: all.")
+    image_names: dict[str, str] = Field(default={}, description="Images put in place of others, by pattern.")
+    retention_files: DaysByClass = Field(default={}, description="Days for which output files are kept, by class.")
+    retention_inputs: DaysByClass = {}
+    retention_logs: DaysByClass = {}
+    retention_tasks: DaysByClass = Field(default={}, description="Days for which ended tasks are kept at all.")
+    retention_unused_days: float = Field(default=1.0, ge=0, description="A content that nothing uses is kept so long.")
+    retention_pause_seconds: float = Field(default=3600.0, ge=0, description="Between two walks over all that is kept.")
+
     @property
     def heartbeat(self) -> float:
         """Seconds between two heartbeats of a node."""
@@ -85,6 +97,16 @@ class GridSettings(BaseModel):
     def placement(self) -> Policy:
         """The settings of placement."""
         return Policy(patience_seconds=self.patience_seconds, margin_seconds=self.run_grace_seconds)
+
+    @property
+    def retention(self) -> Retention:
+        """How long ended tasks are kept where nothing else is decided for their owner."""
+        return Retention(
+            files=self.retention_files,
+            inputs=self.retention_inputs,
+            logs=self.retention_logs,
+            tasks=self.retention_tasks,
+        )
 
     @property
     def broker_for_nodes(self) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
 
-from grid.core import locks, records, snapshot
+from grid.core import locks, quotas, records, snapshot
 from grid.core.conf import GridSettings
 from grid.core.models import Attempt, Node, Task
 from grid.core.publisher import Publisher
@@ -103,9 +104,9 @@ class Dispatcher:
         nodes = snapshot.nodes(now, margin)
         if (room := _free_slots(nodes)) > LEAST_HEADS:
             backlogs = snapshot.backlogs(min(room, MOST_HEADS))
-        decision = decide(
-            backlogs, nodes, self._settings.licences, current_shares(nodes), now.timestamp(), self._settings.placement
-        )
+        ceilings = quotas.ceilings({one.demand.owner for one in backlogs}, nodes, now)
+        policy = replace(self._settings.placement, ceilings=ceilings)
+        decision = decide(backlogs, nodes, self._settings.licences, current_shares(nodes), now.timestamp(), policy)
         self.reservations = decision.reservations
         return decision
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from grid.core import mirror, offers, policy, records
+from grid.core import mirror, offers, policy, records, standing
 from grid.core.conf import conf
 from grid.core.models import Attempt
 from grid.core.records import Again, Ending, Larger
@@ -93,7 +93,7 @@ def _decide(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], no
     wants_memory = judgement.verdict is Verdict.MEMORY_LIMIT and rule is not None and rule.memory is not None
     terms = RetryPolicy(
         node_lost_attempts=conf().max_lost_attempts,
-        most_memory_bytes=_most_memory(attempt) if wants_memory else None,
+        most_memory_bytes=_most_memory(attempt, now) if wants_memory else None,
     )
     ended = EndedAttempt(
         judgement.verdict,
@@ -106,10 +106,10 @@ def _decide(attempt: Attempt, judgement: Judgement, facts: Mapping[str, Any], no
     return after_attempt(ended, _earlier(attempt), rule, terms, now.timestamp(), chance)
 
 
-def _most_memory(attempt: Attempt) -> int | None:
-    """The most memory that the task can be given: by the server's caps, and by the nodes that could run it."""
+def _most_memory(attempt: Attempt, now: datetime) -> int | None:
+    """The most memory that the task can be given: by the caps that hold for it, and by the nodes that could run it."""
     offered = offers.current()
-    bounds = [conf().max_limits.memory]
+    bounds = [conf().max_limits.memory, standing.caps(attempt.task.owner_id, now).memory]
     if offered is not None:
         bounds.append(offered.most_memory(policy.demand_from(attempt.task.demand.data)))
     return min((bound for bound in bounds if bound is not None), default=None)

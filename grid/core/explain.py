@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
-from grid.core import policy, snapshot
+from grid.core import policy, quotas, snapshot
 from grid.core.conf import conf
 from grid.core.ids import order_of
 from grid.core.models import Task
@@ -29,19 +30,27 @@ def explain(task: Task, now: datetime) -> ExplainView:
     backlogs = snapshot.counted_backlogs(MOST_COUNTED)
     queued = QueuedTask(task.id, order_of(task.id), (task.queued_at or now).timestamp(), frozenset(task.avoid))
     shares = current_shares(nodes)
-    decision = decide(backlogs, nodes, conf().licences, shares, now.timestamp(), conf().placement)
+    ceilings = quotas.ceilings({one.demand.owner for one in backlogs}, nodes, now)
+    held_back = quotas.held_back(ceilings, demand.owner)
+    rules = replace(conf().placement, ceilings=ceilings)
+    decision = decide(backlogs, nodes, conf().licences, shares, now.timestamp(), rules)
     found = explain_placement(demand, queued, nodes, conf().licences, now.timestamp(), decision.reservations)
     before = position(queued, demand, backlogs, shares, grid_capacity(nodes), _earlier(task, backlogs))
     return ExplainView(
         task=task.id,
         state=state,
-        summary=found.summary,
+        summary="waits: " + "; ".join(held_back) if held_back and found.can_ever_run else found.summary,
         position=before + 1,
         queued=max(before + 1, sum(backlog.count for backlog in backlogs)),
         exact=all(backlog.count < MOST_COUNTED for backlog in backlogs),
         can_ever_run=found.can_ever_run,
         nodes=tuple(
-            NodeReasons(node=one.node, fits_now=one.fits_now, fits_ever=one.fits_ever, reasons=one.reasons)
+            NodeReasons(
+                node=one.node,
+                fits_now=one.fits_now and not held_back,
+                fits_ever=one.fits_ever,
+                reasons=one.reasons + held_back,
+            )
             for one in found.per_node
         ),
     )

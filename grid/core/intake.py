@@ -10,12 +10,12 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from grid.core import access, blobs, offers, policy, records
+from grid.core import access, blobs, offers, policy, quotas, records, standing
 from grid.core.conf import conf
 from grid.core.models import InputFile, Secret, Task
 from grid.core.rows import insert
 from grid.core.store import Stored
-from tasks.errors import Conflict, Fault, SpecError
+from tasks.errors import Conflict, Fault, SpecError, TooLarge
 from tasks.files import FileSpec
 from tasks.limits import Limits
 from tasks.placement import Demand
@@ -33,8 +33,23 @@ class Wanted:
 
 
 def upload(owner: User, chunks: Iterable[bytes], sha256: str | None, now: datetime) -> Stored:
-    """Store a file for later tasks of ``owner``; raises SpecError for a wrong hash, TooLarge over the server's cap."""
-    return blobs.keep(owner.pk, chunks, sha256, conf().max_blob_bytes, now=now)
+    """Store a file for later tasks of ``owner``.
+
+    Raises SpecError for a wrong hash, TooLarge over the server's cap or a quota, NotAllowed for who may not submit.
+    """
+    access.check_submit(owner)
+    if sha256 is not None and blobs.owned(owner.pk, [sha256]):
+        # They have it already: it takes no room.
+        return blobs.keep(owner.pk, chunks, sha256, conf().max_blob_bytes, now=now)
+    room, most = quotas.room_to_store(owner.pk, now), conf().max_blob_bytes
+    try:
+        stored = blobs.keep(owner.pk, chunks, sha256, most if room is None else min(room, most), now=now)
+    except TooLarge:
+        if room is not None and room < most:
+            quotas.refuse_stored(owner.pk, room + 1, now)
+        raise
+    quotas.note_stored(owner.pk, stored.size)
+    return stored
 
 
 def submit(
@@ -50,8 +65,10 @@ def submit(
 
     ``contents`` are small files by sha256 that the spec refers to. The same ``idempotency_key`` gives the same task
     again.
-    Raises SpecError with every fault, Conflict when the key was used for another description.
+    Raises SpecError with every fault, Conflict when the key was used for another description, NotAllowed for who may
+    not submit.
     """
+    access.check_submit(owner)
     parsed = parse_spec(spec, default_name=default_name)
     for sha256, content in contents.items():
         upload(owner, [content], sha256, now)
@@ -60,10 +77,13 @@ def submit(
     known = _known(owner, idempotency_key, digest)
     if known is not None:
         return known, False
-    limits = policy.effective_limits(stored, conf())
+    stored = as_meant(owner, stored, now)
+    limits = policy.effective_limits(stored, conf(), standing.caps(owner.pk, now))
     demand = policy.demand_of(owner.pk, stored, limits)
-    missing = access.missing_blobs(owner, [file.reference or "" for file in stored.files.values()])
-    if faults := [*missing_files(stored, missing), *refusals(owner, stored, demand)]:
+    references = [file.reference or "" for file in stored.files.values()]
+    missing = access.missing_blobs(owner, references, now)
+    faults = [*missing_files(stored, missing), *refusals(owner, stored, demand, now)]
+    if faults := [*faults, *quotas.submit_faults(owner.pk, 1, now)]:
         raise SpecError(faults)
     try:
         with transaction.atomic():
@@ -74,9 +94,18 @@ def submit(
     except IntegrityError:
         # The same request came twice at the same moment, and the other was first.
         known = _known(owner, idempotency_key, digest)
-        if known is None:
-            raise
-        return known, False
+        if known is not None:
+            return known, False
+        # Or a file was so old that it was deleted at this very moment.
+        if faults := missing_files(stored, access.missing_blobs(owner, references, now)):
+            raise SpecError(faults) from None
+        raise
+
+
+def as_meant(owner: User, spec: TaskSpec, now: datetime) -> TaskSpec:
+    """The spec with the image that is meant by the name in it."""
+    meant = standing.image_for(owner.pk, spec.image, conf(), now) if spec.image else spec.image
+    return spec if meant == spec.image else spec.model_copy(update={"image": meant})
 
 
 def _known(owner: User, key: str, digest: str) -> Task | None:
@@ -124,9 +153,9 @@ def missing_files(spec: TaskSpec, missing: Collection[str]) -> list[Fault]:
     ]
 
 
-def refusals(owner: User, spec: TaskSpec, demand: Demand) -> list[Fault]:
-    """Why this server does not take a task, its files aside."""
-    faults = policy.policy_faults(spec, conf())
+def refusals(owner: User, spec: TaskSpec, demand: Demand, now: datetime) -> list[Fault]:
+    """Why this server does not take a task, its files and quotas aside."""
+    faults = [*policy.policy_faults(spec, conf()), *policy.owner_faults(owner.pk, spec, conf(), now)]
     have = spec.secrets and set(
         Secret.objects.filter(owner=owner, name__in=spec.secrets).values_list("name", flat=True)
     )

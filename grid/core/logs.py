@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from grid.core.conf import conf
@@ -55,15 +56,27 @@ def read(attempt: Attempt, stream: str, offset: int, limit: int) -> LogPart:
         return LogPart(b"", 0, complete)
 
 
-def missing(most: int) -> tuple[int, int]:
-    """Of the last ``most`` attempts: how many have ended and said something, and how many of these have no log here."""
-    ended = Attempt.objects.order_by("-id").values_list("id", "state", "report")[:most]
+def missing(since: datetime, most: int) -> tuple[int, int]:
+    """Of the last ``most`` attempts: how many ended ``since`` and said something, and of these how many have no log."""
+    last = Attempt.objects.order_by("-id").values_list("id", "ended_at", "report")[:most]
     said = [
         attempt_id
-        for attempt_id, state, report in ended
-        if state == AttemptState.ENDED and (report or {}).get("evidence", {}).get("output_bytes")
+        for attempt_id, ended_at, report in last
+        if ended_at and ended_at >= since and (report or {}).get("evidence", {}).get("output_bytes")
     ]
     return len(said), sum(not any(_path(one, stream).exists() for stream in STREAMS) for one in said)
+
+
+def remove(attempt_id: str) -> bool:
+    """Delete the logs of an attempt; whether there were any."""
+    there = False
+    for stream in STREAMS:
+        try:
+            _path(attempt_id, stream).unlink()
+        except FileNotFoundError:
+            continue
+        there = True
+    return there
 
 
 def _path(attempt_id: str, stream: str) -> Path:

@@ -12,7 +12,6 @@ from grid.core import blobs, logs, nodes
 from grid.core.ending import judged
 from grid.core.models import Attempt, Node, OutputFile
 from grid.core.rows import insert
-from grid.core.store import get_store
 from tasks.errors import Conflict, Fault, SpecError, Stale
 from tasks.outcome import Outcome
 from tasks.states import StopCause
@@ -34,9 +33,9 @@ def accept(node: Node, outcome: Outcome, now: datetime) -> None:
     """
     attempt = nodes.own_attempt(node, outcome.attempt, outcome.token)
     owner_id = attempt.task.owner_id
-    inline = [get_store().put([_decoded(text)], sha256) for sha256, text in outcome.inline.items()]
+    inline = [blobs.store([_decoded(text)], sha256, None, now) for sha256, text in outcome.inline.items()]
     wanted = {file.sha256 for file in outcome.files} - set(outcome.inline)
-    missing = sorted(wanted - set(blobs.owned(owner_id, wanted))) if wanted else []
+    missing = sorted(wanted - set(blobs.relied_on(owner_id, wanted, now))) if wanted else []
     if missing:
         raise MissingBlobs(missing)
     _keep_logs(attempt, outcome)

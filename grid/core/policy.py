@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from grid.core import standing
 from grid.core.conf import GridSettings
 from tasks.errors import Fault
 from tasks.limits import LIMIT_NAMES, Limits, combine
@@ -15,14 +17,18 @@ from tasks.spec import TaskSpec
 
 # Cards are counted by placement itself; a node without them never fits.
 _COUNTED = frozenset({"gpus", "gpu_memory"})
+NO_LIMITS = Limits()
 
 
-def effective_limits(spec: TaskSpec, settings: GridSettings) -> Limits:
-    """The limits of a task, the node's aside: what it asks, else the server's default, never above the cap."""
+def effective_limits(spec: TaskSpec, settings: GridSettings, owned: Limits = NO_LIMITS) -> Limits:
+    """The limits of a task, the node's aside: what it asks, else the server's default, never above the caps.
+
+    ``owned`` are the caps of its owner (``standing.caps``), beside those of the server.
+    """
     asked = {name: value for name in LIMIT_NAMES if (value := getattr(spec.limits, name)) is not None}
     filled = settings.default_limits.model_copy(update=asked)
-    network = bool(filled.network) and settings.allow_network
-    return combine(filled, settings.max_limits).model_copy(update={"network": network})
+    network = bool(filled.network) and settings.allow_network and owned.network is not False
+    return combine(filled, settings.max_limits, owned).model_copy(update={"network": network})
 
 
 def policy_faults(spec: TaskSpec, settings: GridSettings) -> list[Fault]:
@@ -37,6 +43,18 @@ def policy_faults(spec: TaskSpec, settings: GridSettings) -> list[Fault]:
     if spec.callback_url:
         faults.append(
             Fault("callback_url", "this server sends no callbacks yet", "leave it out and wait for the task instead")
+        )
+    return faults
+
+
+def owner_faults(owner_id: int, spec: TaskSpec, settings: GridSettings, now: datetime) -> list[Fault]:
+    """What the spec asks and its owner may not have, by what was decided for them and their groups."""
+    faults = []
+    if spec.limits.network and settings.allow_network and standing.caps(owner_id, now).network is False:
+        faults.append(Fault("limits.network", "the network is not allowed to you", "leave it out, or ask the operator"))
+    if spec.image and not standing.may_use_image(owner_id, spec.image, settings, now):
+        faults.append(
+            Fault("image", f"{spec.image} is not among the images that you may use", "ask the operator which ones are")
         )
     return faults
 

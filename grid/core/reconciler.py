@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q
 
-from grid.core import ending, records, snapshot
+from grid.core import accounting, ending, records, retention, snapshot
 from grid.core.clockwatch import grant_again
 from grid.core.conf import GridSettings
 from grid.core.dispatcher import Dispatcher
@@ -61,6 +61,8 @@ class Reconciler:
         for step in steps[2:] if now < self._trusting_until else steps:
             step(now)
         snapshot.rest()
+        accounting.step(now, self._dispatcher.fenced)
+        retention.step(self._settings, now, self._dispatcher.fenced)
         if self._ticks % REVIVE_EVERY == 0:
             snapshot.revive()
 

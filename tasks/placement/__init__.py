@@ -6,6 +6,7 @@ from tasks.placement.explanation import explain
 from tasks.placement.records import (
     Amounts,
     Backlog,
+    Ceiling,
     Decision,
     Demand,
     Explanation,
@@ -24,6 +25,7 @@ from tasks.placement.shares import current_shares, dominant_share, grid_capacity
 __all__ = [
     "Amounts",
     "Backlog",
+    "Ceiling",
     "Decision",
     "Demand",
     "Explanation",

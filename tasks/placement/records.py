@@ -149,18 +149,28 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Ceiling:
+    """How many more attempts the owners together may begin now, and, when none, why."""
+
+    owners: frozenset[str]
+    left: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The settings of placement.
 
     A blocked task that has waited longer than ``patience_seconds`` gets a reservation; at most ``max_reservations``
     stand at a time. ``margin_seconds`` is what a task needs at most beside its time limit (image, files, collection).
-    ``max_placements`` bounds one round.
+    ``max_placements`` bounds one round, ``ceilings`` what some owners may begin.
     """
 
     patience_seconds: float = 60.0
     max_reservations: int = 4
     margin_seconds: float = 30.0
     max_placements: int = 1000
+    ceilings: tuple[Ceiling, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

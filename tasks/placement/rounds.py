@@ -8,7 +8,7 @@ from heapq import heapify, heappop, heappush
 
 from tasks.placement.fits import Need, Room, Supply, could_run, grid_reasons, licences_exist
 from tasks.placement.groups import Group, Openings, Taste
-from tasks.placement.records import Backlog, Decision, NodeView, Placement, Policy, Reservation, Share
+from tasks.placement.records import Backlog, Ceiling, Decision, NodeView, Placement, Policy, Reservation, Share
 from tasks.placement.reservations import as_reservation, best_hold
 from tasks.placement.shares import dominant_share, grid_capacity, ratio
 
@@ -26,10 +26,17 @@ def decide(
     Owners take turns, the one with the smallest dominant share by weight first; within an owner higher priority comes
     first, then the smaller ``seq``. What fits nowhere does not block those behind it, but once it has waited longer
     than the policy's patience a node is kept for it. ``licences`` are all that the grid owns; leases and placements
-    use them. The same arguments give the same decision. The work grows with the number of demands and nodes, not with
-    the length of the queue.
+    use them. An owner at one of the policy's ceilings is left out. The same arguments give the same decision. The work
+    grows with the number of demands and nodes, not with the length of the queue.
     """
     return _Round(nodes, licences, now, policy or Policy()).run(backlogs, shares)
+
+
+@dataclass(slots=True, eq=False)
+class _Cap:
+    """A ceiling while a round goes on."""
+
+    left: int
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +44,13 @@ class _Owner:
     name: str
     weight: float
     used: float
+    caps: tuple[_Cap, ...] = ()
     groups: list[tuple[tuple[int, int, int], Group]] = field(default_factory=list)
+
+    @property
+    def capped(self) -> bool:
+        """Whether nothing more of theirs may begin."""
+        return any(cap.left <= 0 for cap in self.caps)
 
     @property
     def order(self) -> tuple[float, int, str]:
@@ -64,10 +77,12 @@ class _Round:
             any(backlog.demand.exclusive for backlog in backlogs),
         )
         groups = self._groups(backlogs)
-        owners = _owners(groups, shares)
+        owners = _owners(groups, shares, self.policy.ceilings)
         self._keep_nodes_for_the_patient(owners)
         while owners and len(self.placements) < self.policy.max_placements:
             _, owner = heappop(owners)
+            if owner.capped:
+                continue
             _, group = heappop(owner.groups)
             self._serve(owner, group)
             if owner.groups:
@@ -148,6 +163,8 @@ class _Round:
     def _place(self, owner: _Owner, group: Group, room: Room) -> None:
         need, task = group.need, group.head
         owner.used += dominant_share(room.takes(need), self.total)
+        for cap in owner.caps:
+            cap.left -= 1
         ends_at = need.ends_by + self.policy.margin_seconds
         room.place(need, ends_at)
         self.supply.place(need, ends_at)
@@ -197,17 +214,21 @@ class _Round:
         self.changed.append(room)
 
 
-def _owners(groups: Sequence[Group], shares: Sequence[Share]) -> list[tuple[tuple[float, int, str], _Owner]]:
-    """The heap of owners with something that some node could run."""
+def _owners(
+    groups: Sequence[Group], shares: Sequence[Share], ceilings: Sequence[Ceiling]
+) -> list[tuple[tuple[float, int, str], _Owner]]:
+    """The heap of owners with something that some node could run, and that may begin something."""
     records = {share.owner: share for share in shares}
+    caps = [(one.owners, _Cap(one.left)) for one in ceilings]
     owners: dict[str, _Owner] = {}
     for group in groups:
         if group.openings.candidates:
             name = group.need.demand.owner
             share = records.get(name, Share(name))
-            owner = owners.setdefault(name, _Owner(name, share.weight, share.used))
+            own = tuple(cap for members, cap in caps if name in members)
+            owner = owners.setdefault(name, _Owner(name, share.weight, share.used, own))
             heappush(owner.groups, (group.order, group))
-    queue = [(owner.order, owner) for owner in owners.values()]
+    queue = [(owner.order, owner) for owner in owners.values() if not owner.capped]
     heapify(queue)
     return queue
 

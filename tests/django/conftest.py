@@ -10,7 +10,7 @@ from django.conf import LazySettings
 from django.db import connection, connections
 from pytest_django import DjangoDbBlocker
 
-from grid.core import offers, tokens
+from grid.core import access, offers, quotas, tokens
 from grid.core.store import get_store
 
 
@@ -45,6 +45,8 @@ def grid_dir(settings: LazySettings, tmp_path: Path) -> Iterator[Path]:
     settings.GRID = settings.GRID.model_copy(update={"dir": tmp_path / "grid"})
     get_store.cache_clear()
     offers.forget()
+    access.forget()
+    quotas.forget()
     tokens.forget()
     yield tmp_path / "grid"
     get_store.cache_clear()

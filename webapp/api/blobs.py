@@ -46,7 +46,7 @@ class Kept(Record):
 @router.post("/missing", auth=Allow(Scope.SUBMIT), response=Missing)
 def missing(request: Request, body: Hashes) -> HttpResponse:
     """Which of the contents you have to upload before a task of yours may name them."""
-    return answer(Missing(missing=access.missing_blobs(request.auth.user, body.sha256)))
+    return answer(Missing(missing=access.missing_blobs(request.auth.user, body.sha256, timezone.now())))
 
 
 @router.put("/{sha256}", auth=Allow(Scope.SUBMIT), response={201: Kept})

@@ -77,8 +77,12 @@ def _after(user: User, task: str, since: int) -> tuple[list[EventView], int, boo
     rows = Event.objects.filter(id__gt=since, id__lte=settled).order_by("id")
     if task:
         rows = rows.filter(task_id=task)
-    if not user.is_staff:
-        rows = rows.filter(task__owner=user)
+    if not access.sight(user).everything:
+        rows = (
+            rows.filter(task__in=access.visible_tasks(user).values("id"))
+            if access.sees_others(user)
+            else rows.filter(task__owner=user)
+        )
     found = [present.event_view(row) for row in rows[:BATCH]]
     # What others do is not looked through again and again.
     return found, found[-1].number if len(found) == BATCH else max(settled, since), more

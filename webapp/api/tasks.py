@@ -150,7 +150,7 @@ def cancel(request: Request, task_id: TaskId, body: CancelBody) -> HttpResponse:
     """Cancel the task; one that ended in another way answers 409."""
     user = request.auth.user
     task = records.cancel(
-        access.get_task(user, task_id), by=user.username, reason=body.reason.strip(), now=timezone.now()
+        access.own_task(user, task_id), by=user.username, reason=body.reason.strip(), now=timezone.now()
     )
     if TaskState(task.state).final and task.state != TaskState.CANCELLED:
         raise Conflict(f"the task {task.id} has ended before: {task.verdict}")

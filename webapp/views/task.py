@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -88,6 +89,8 @@ def cancel(request: HttpRequest, task_id: str) -> HttpResponse:
     """Cancel the task and show it."""
     form = CancelForm(request.POST)
     user, task = person(request), _task(request, task_id)
+    if not access.may_change(user, task):
+        raise PermissionDenied("you may look at this task; it is somebody else's")
     if form.is_valid():
         task = records.cancel(task, by=user.username, reason=form.cleaned_data["reason"].strip(), now=timezone.now())
         final = TaskState(task.state).final and task.state != TaskState.CANCELLED

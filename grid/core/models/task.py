@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import Q
 
@@ -46,6 +47,7 @@ class Task(models.Model):
     demand = models.ForeignKey(Demand, on_delete=models.PROTECT, related_name="tasks")
     avoid = models.JSONField(default=list)
     idempotency_key = models.CharField(max_length=200, default="")
+    shared_with = models.ForeignKey(Group, on_delete=models.SET_NULL, null=True, db_index=False, related_name="+")
 
     created_at = models.DateTimeField()
     queued_at = models.DateTimeField(null=True)
@@ -81,6 +83,8 @@ class Task(models.Model):
             models.Index(fields=["state", "not_before"], name="task_delayed", condition=Q(not_before__isnull=False)),
             models.Index(fields=["state", "expires_at"], name="task_expiring", condition=Q(expires_at__isnull=False)),
             models.Index(fields=["owner", "-id"], name="task_owner"),
+            models.Index(fields=["owner", "state"], name="task_open", condition=Q(finished_at__isnull=True)),
+            models.Index(fields=["shared_with", "-id"], name="task_shared", condition=Q(shared_with__isnull=False)),
             models.Index(fields=["state", "-id"], name="task_state"),
             models.Index(fields=["verdict", "-id"], name="task_verdict"),
             models.Index(fields=["node_name", "-id"], name="task_node"),
