@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -46,26 +46,18 @@ def submit(
     gpu_memory: common.GpuMemory = None,
 ) -> None:
     """Submit the task in a folder and print its id."""
-    if each and wait:
-        raise typer.BadParameter("--each waits for nothing; leave --wait out")
+    if each:
+        _submit_each(folder, _options(context, name, label), wait=wait, as_json=as_json)
+        return
     with Client() as client:
-        if each:
-            _submit_each(client, context, folder, name, label, as_json=as_json)
-            return
         task = _submit(client, context, folder, name, label)
         if not as_json:
             printing.say(task.id)
             sys.stdout.flush()
         elif not wait:
             printing.say_json(task.view)
-        if not wait:
-            return
-        result = _patiently(task, lambda: task.wait(None))
-        if as_json:
-            printing.say_json(result.record)
-        else:
-            printing.note(_ending(result))
-        raise typer.Exit(exit_status(result.record))
+        if wait:
+            _wait(task, as_json=as_json)
 
 
 def run(
@@ -218,15 +210,28 @@ def _submit(client: Client, context: typer.Context, folder: str, name: str | Non
         return client.submit(folder, name=name, labels=labels, limits=common.limits_of(context), progress=progress)
 
 
-def _submit_each(
-    client: Client, context: typer.Context, folder: str, name: str | None, label: list[str] | None, *, as_json: bool
-) -> None:
+def _wait(task: Task, *, as_json: bool) -> NoReturn:
+    """Wait for the end, say it, and exit with the status of the task."""
+    result = _patiently(task, lambda: task.wait(None))
+    if as_json:
+        printing.say_json(result.record)
+    else:
+        printing.note(_ending(result))
+    raise typer.Exit(exit_status(result.record))
+
+
+def _options(context: typer.Context, name: str | None, label: list[str] | None) -> SubmitOptions:
+    return {"name": name, "labels": common.labels_of(label), "limits": common.limits_of(context)}
+
+
+def _submit_each(folder: str, options: SubmitOptions, *, wait: bool, as_json: bool) -> None:
     """Submit the folders in a folder, in the order of their names."""
+    if wait:
+        raise typer.BadParameter("--each waits for nothing; leave --wait out")
     folders = sorted(path.parent for path in Path(folder).glob("*/task.json"))
     if not folders:
         raise SpecError([Fault("", f"no folder in {folder} has a task.json")])
-    options: SubmitOptions = {"name": name, "labels": common.labels_of(label), "limits": common.limits_of(context)}
-    with printing.transfer("uploading") as progress:
+    with Client() as client, printing.transfer("uploading") as progress:
         options["progress"] = progress
         made = client.submit_many(folders, **options)
     if as_json:
