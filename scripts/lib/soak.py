@@ -114,7 +114,7 @@ def main() -> int:
     if account.balances and not wanted.keep:
         shutil.rmtree(folder)
     else:
-        console.print(f"kept: {folder} (grid/logs, logs, faults.log, journals, grid/db.sqlite3)", highlight=False)
+        console.print(f"kept: {folder} (grid/logs, logs, faults.log, journals, grid/grid.sqlite3)", highlight=False)
     return 0 if account.balances else 1
 
 
