@@ -1,7 +1,7 @@
 """Back-up and restore of a whole grid: records, blobs, logs and the secret key, in a folder, made while the grid runs.
 
-The database is copied first, as it was at one moment. Contents are only ever added to the store, so whatever that copy
-names is still there when it is read afterwards; what came later is copied too or not, and does no harm.
+The database is copied first, as it was at one moment. A content never changes, and stays while something names it: what
+the copy names is there when it is read afterwards; what came later is copied too or not, and does no harm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -136,6 +136,8 @@ def _keep_blob(target: Path, sha256: str, size: int, earlier: Path | None) -> No
         with closing(get_store().open(sha256)) as source, target.open("xb") as file:
             shutil.copyfileobj(source, file, BLOCK_BYTES)
     except NotFound as error:
+        if not Blob.objects.filter(sha256=sha256).exists():
+            return  # what it belonged to was old enough to be deleted meanwhile
         raise BackupError(f"{error}, though the database names it: the store has lost it") from error
 
 
@@ -144,7 +146,8 @@ def _copy_logs(source: Path, target: Path) -> None:
     target.mkdir(exist_ok=True)
     for path in sorted(source.glob("*/*")):
         (target / path.parent.name).mkdir(exist_ok=True)
-        shutil.copy2(path, target / path.parent.name / path.name)
+        with suppress(FileNotFoundError):  # deleted meanwhile, for its age
+            shutil.copy2(path, target / path.parent.name / path.name)
 
 
 def _write_private(path: Path, text: str) -> None:

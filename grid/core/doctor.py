@@ -183,7 +183,7 @@ def _store() -> Finding:
 
 def _logs(now: datetime) -> Iterator[Finding]:
     """Several servers on one database have to share the folder of logs."""
-    looked, gone = logs.missing(LOGS_LOOKED_AT)
+    looked, gone = logs.missing(now - timedelta(days=1), LOGS_LOOKED_AT)
     words = f"of the last {looked} attempts that said something, {gone} have no log in {conf().dir / 'logs'}"
     hint = "do all servers of this database share that folder? Else nodes cannot report to each of them"
     yield Finding(name="logs", level=Level.FAIL if gone else Level.PASS, detail=words, hint=hint if gone else "")
