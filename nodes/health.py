@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from tasks.units import human_seconds, human_size
 
 # Where no registry can be reached, an image that was just made is refused until it was seen here.
 INTERVAL_SECONDS = 5.0
+# An engine that takes requests and does not answer them holds up the look; a busy machine does so for a while.
+LOOK_SECONDS = 10.0
+HUNG = "the container engine does not answer"
 MIN_FREE_BYTES = 256 * 1024**2
 MIN_FREE_FILES = 1000
 # Tasks read the clock, and what they sign, build or log is wrong with it. The grid itself does not rely on it.
@@ -59,6 +63,7 @@ class Health:
         self._lock = threading.Lock()
         self._measure = foreign
         self._problem = ""
+        self._looking_since: float | None = None
         self._facts = gather()
         self._foreign = foreign(self._facts.capacity)
         self._told = self._state("", Foreign(), self._facts)
@@ -90,14 +95,14 @@ class Health:
     def changed(self) -> bool:
         """True when the server should hear of a change soon."""
         with self._lock:
-            return self._state(self._problem, self._foreign, self._facts) != self._told
+            return self._state(self._current(), self._foreign, self._facts) != self._told
 
     def state(self) -> HealthState:
         """What a heartbeat says of the node's health."""
         with self._lock:
             facts, told = self._facts, self._told
             return HealthState(
-                self._problem,
+                self._current(),
                 self._foreign,
                 facts.images if facts.images != told.new_images else None,
                 facts.registry if facts.registry != told.new_registry else None,
@@ -116,6 +121,11 @@ class Health:
                 told.new_details if state.new_details is None else state.new_details,
             )
 
+    def _current(self) -> str:
+        """What is wrong as far as is known, also while the look at it does not come to an end."""
+        since = self._looking_since
+        return HUNG if since is not None and time.monotonic() - since > LOOK_SECONDS else self._problem
+
     @staticmethod
     def _state(problem: str, foreign: Foreign, facts: Facts) -> HealthState:
         """All of it, as if the server knew nothing."""
@@ -130,6 +140,8 @@ class Health:
 
     def _look(self) -> None:
         problem, facts, foreign = "", None, None
+        with self._lock:
+            self._looking_since = time.monotonic()
         try:
             facts = self._gather()
             foreign = self._measure(facts.capacity)
@@ -141,7 +153,7 @@ class Health:
         with self._lock:
             if problem != self._problem:
                 _log.warning(event("not_ready" if problem else "ready", message=problem))
-            self._problem = problem
+            self._problem, self._looking_since = problem, None
             self._facts = facts or self._facts
             if foreign is not None and foreign != self._foreign:
                 _log.info(event("others", cpus=foreign.cpus, memory=human_size(foreign.memory)))

@@ -219,7 +219,8 @@ class RunningGrid:
         """What a management command of its server prints."""
         where = {"GRID_DIR": str(self.directory), "DJANGO_SETTINGS_MODULE": "webapp.settings", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "django", *arguments]
-        done = subprocess.run(command, env=wanted() | where, capture_output=True, text=True, check=False)
+        environment = wanted(**self._settings) | where
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr}")
         return done.stdout.strip()

@@ -77,6 +77,19 @@ class PrivateEngine:
             assert self._process.poll() is None, (self._folder / "log").read_text()[-3000:]
             time.sleep(_POLL_SECONDS)
 
+    def containers(self) -> list[str]:
+        """The ids of all its containers, running or not."""
+        engine = Engine(self.address)
+        try:
+            return [str(one["Id"]) for one in engine.labelled({})]
+        finally:
+            engine.close()
+
+    def programs(self) -> int:
+        """How many of its containers have a program that runs, whether or not the engine does."""
+        shims = Path(f"{self._folder}/cstate/io.containerd.runtime.v2.task/moby").glob("*/init.pid")
+        return sum(Path(f"/proc/{shim.read_text()}").exists() for shim in shims)
+
     @contextmanager
     def hung(self) -> Iterator[None]:
         """While this lasts it takes connections and never answers."""

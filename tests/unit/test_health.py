@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nodes.health import Health, clock_problem
+from nodes.health import HUNG, Health, clock_problem
 from nodes.server import Server
 from tasks.errors import NodeFault
 from tasks.order import Capacity, Facts, Hello
@@ -21,9 +22,12 @@ class Machine:
 
     def __init__(self) -> None:
         self.fault: NodeFault | None = None
+        self.answers = threading.Event()
+        self.answers.set()
         self.offset_seconds: float | None = None
 
     def gather(self) -> Facts:
+        self.answers.wait(60)
         if self.fault is not None:
             raise self.fault
         return FACTS
@@ -43,6 +47,7 @@ def health(machine: Machine, tmp_path: Path) -> Iterator[Health]:
     made = Health(machine.gather, tmp_path / "node", machine.offset)
     made.start()
     yield made
+    machine.answers.set()
     made.close()
 
 
@@ -50,6 +55,18 @@ def says(health: Health, problem: str) -> bool:
     """Look now, and tell whether this is what is wrong."""
     health.look_now()
     return health.state().problem == problem
+
+
+def test_an_engine_that_hangs_is_a_problem_though_the_look_at_it_does_not_end(
+    machine: Machine, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodes.health.LOOK_SECONDS", 0.05)
+    machine.answers.clear()
+    eventually(lambda: says(health, HUNG))
+    health.told(health.state())
+    assert [health.changed] == [False], "it is said once"
+    machine.answers.set()
+    eventually(lambda: says(health, ""))
 
 
 def test_a_clock_that_is_far_off_is_a_problem_until_it_is_set_right(machine: Machine, health: Health) -> None:
