@@ -23,7 +23,8 @@ from grid.up.logfile import LogFile, copy_lines
 from tasks.errors import GridError
 
 FIRST_PAUSE_SECONDS = 0.5
-MAX_PAUSE_SECONDS = 30.0
+# What a program died of may be mended at any moment, and work goes on within 10 s of that.
+MAX_PAUSE_SECONDS = 4.0
 # A program that ran for so long has not died of its start.
 STEADY_SECONDS = 30.0
 # At this many quick deaths in a row people are told with the last lines of the log; later only now and then.
