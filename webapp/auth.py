@@ -36,7 +36,7 @@ class NotKnown(NotAllowed):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: ``node`` is set for the agent of a node, whose token (of the hash ``key``) belongs to no person's work."""
+    """Who asks: ``node`` is set for the agent of a node, whose token (of the hash ``key``) is no person's."""
 
     user: User
     scopes: frozenset[Scope]
