@@ -77,10 +77,11 @@ class Rules(Record):
 
 def limits_of(user: Limits, groups: Iterable[Limits]) -> Limits:
     """The caps of a user: what is decided for them goes before the strictest of what their groups say."""
+    said_by = tuple(groups)
     caps: dict[str, object] = {}
     for name in Limits.model_fields:
         own = getattr(user, name)
-        said = [value for one in groups if (value := getattr(one, name)) is not None]
+        said = [value for one in said_by if (value := getattr(one, name)) is not None]
         if own is not None or said:
             caps[name] = own if own is not None else min(said)
     return Limits.model_validate(caps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,7 +39,11 @@ def upload(owner: User, chunks: Iterable[bytes], sha256: str | None, now: dateti
     Raises SpecError for a wrong hash, TooLarge over the server's cap or a quota, NotAllowed for who may not submit.
     """
     access.check_submit(owner)
-    if sha256 is not None and blobs.owned(owner.pk, [sha256]):
+    if sha256 is None:
+        # A small one that came along: it is hashed first, to know whether it is new.
+        chunks = [b"".join(chunks)]
+        sha256 = hashlib.sha256(chunks[0]).hexdigest()
+    if blobs.owned(owner.pk, [sha256]):
         # They have it already: it takes no room.
         return blobs.keep(owner.pk, chunks, sha256, conf().max_blob_bytes, now=now)
     room, most = quotas.room_to_store(owner.pk, now), conf().max_blob_bytes
