@@ -20,12 +20,13 @@ class CoreConfig(AppConfig):
         """Make the groups after migrations, and see changes of memberships and permissions at once."""
         from django.contrib.auth.models import Group, User
 
-        from grid.core import access
+        from grid.core import access, audit
         from grid.core.groups import make_groups
 
         def changed(**sent: Any) -> None:
             access.forget()
 
+        audit.watch()
         post_migrate.connect(make_groups, sender=self, dispatch_uid="grid.groups")
         for through in (User.groups.through, User.user_permissions.through, Group.permissions.through):
             m2m_changed.connect(changed, sender=through, weak=False, dispatch_uid=f"grid.{through.__name__}")

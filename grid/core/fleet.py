@@ -8,7 +8,7 @@ from datetime import datetime
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from grid.core import offers, tokens, wake
+from grid.core import audit, offers, tokens, wake
 from grid.core.models import Attempt, Node, Token
 from grid.core.tokens import Scope
 from tasks.errors import Conflict, Fault, NotFound, SpecError
@@ -48,6 +48,7 @@ def add(name: str, *, by: User, renew: bool, now: datetime) -> tuple[Node, str]:
         node = enlist(name, now)
         Token.objects.filter(node=node).delete()
         _, clear = tokens.create(owner=by, name=f"node {name}", scopes=(Scope.NODE,), node=node, now=now)
+        audit.note("node_renewed" if renew else "node_added", f"node {name}", now, by=by.username)
     tokens.forget()
     logger.info("node %s was added by %s", name, by.username, extra={"action": "node_added", "node": name})
     return node, clear
@@ -68,6 +69,7 @@ def remove(name: str, *, by: str, now: datetime) -> None:
         if held:
             raise Conflict(f"node {name} is not empty ({held} on it); drain it first: grid node drain {name}")
         Token.objects.filter(node=node).delete()
+        audit.note("node_removed", f"node {name}", now, by=by)
     tokens.forget()
     offers.forget()
     logger.info("node %s was removed by %s", name, by, extra={"action": "node_removed", "node": name})
@@ -75,7 +77,7 @@ def remove(name: str, *, by: str, now: datetime) -> None:
 
 def cordon(name: str, *, by: str, reason: str, now: datetime) -> Node:
     """Give a node nothing new; what runs there goes on. Raises NotFound."""
-    return _set(name, _mode(NodeMode.CORDONED, by, reason, now))
+    return _set(name, _mode(NodeMode.CORDONED, by, reason, now), now)
 
 
 def drain(name: str, *, by: str, reason: str, now: datetime, until: datetime | None = None) -> Node:
@@ -83,12 +85,12 @@ def drain(name: str, *, by: str, reason: str, now: datetime, until: datetime | N
 
     What still runs at ``until`` is ended by the node and tried elsewhere, free of charge; None lets it run to its end.
     """
-    return _set(name, {**_mode(NodeMode.DRAINING, by, reason, now), "drain_until": until})
+    return _set(name, {**_mode(NodeMode.DRAINING, by, reason, now), "drain_until": until}, now)
 
 
 def resume(name: str, *, by: str, reason: str, now: datetime) -> Node:
     """Let a node take work again. Raises NotFound."""
-    return _set(name, _mode(NodeMode.OPEN, by, reason, now))
+    return _set(name, _mode(NodeMode.OPEN, by, reason, now), now)
 
 
 def _mode(mode: NodeMode, by: str, reason: str, now: datetime | None) -> dict[str, object]:
@@ -96,10 +98,12 @@ def _mode(mode: NodeMode, by: str, reason: str, now: datetime | None) -> dict[st
     return {"mode": mode, "mode_at": now, "drain_until": None, **words}
 
 
-def _set(name: str, fields: dict[str, object]) -> Node:
+def _set(name: str, fields: dict[str, object], now: datetime) -> Node:
     """Only these fields, for heartbeats write others at the same time; the dispatcher looks at once."""
     if not Node.objects.filter(name=name, removed_at=None).update(**fields):
         raise NotFound(f'there is no node "{name}"')
+    mode, by, reason = (str(fields[one]) for one in ("mode", "mode_by", "mode_reason"))
+    audit.note("node_mode", f"node {name}", now, by=by, mode=mode, reason=reason)
     said = {"action": "node_mode", "node": name}
     logger.info("node %s: %s by %s", name, fields["mode"], fields["mode_by"], extra=said)
     wake.dispatcher()

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import transaction
 
-from grid.core import events, wake
+from grid.core import audit, events, wake
 from grid.core.models import Attempt, Demand, Dependency, Node, Task
 from grid.core.rows import insert
 from tasks.states import ACTIVE_STATES, FINAL_STATES, AttemptState, Phase, TaskState
@@ -249,6 +249,7 @@ def cancel(task: Task, *, by: str, reason: str, now: datetime) -> Task:
         )
         if noted:
             events.append(task.id, "cancel_requested", now, by=by, reason=reason)
+            audit.note("task_cancelled", f"task {task.id}", now, by=by, reason=reason)
         ended = _finish([task.id], _NOT_STARTED, judgement, now)
     if not ended:
         _cancel_untaken(task.id, judgement, now)

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 from django_celery_results.models import TaskResult
 
-from grid.core import events, logs
+from grid.core import audit, events, logs
 from grid.core.models import Attempt, Dependency, Event, InputFile, OutputFile, Task
 from grid.core.records import Transaction
 from tasks.errors import Conflict
@@ -18,10 +18,11 @@ from tasks.states import FINAL_STATES
 _BATCH = 200
 
 
-def remove(task: Task) -> None:
+def remove(task: Task, *, by: str = "", now: datetime) -> None:
     """Remove one task with all that belongs to it; raises Conflict while it has not ended."""
     if not remove_all([task.id]):
         raise Conflict(f"the task {task.id} has not ended; cancel it first")
+    audit.note("task_removed", f"task {task.id}", now, by=by, name=task.name)
 
 
 def remove_all(task_ids: Collection[str], moving: Transaction = transaction.atomic) -> int:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from django.contrib.auth.models import Group, User
 
+from grid.core import audit
 from grid.core.conf import GridSettings, conf
 from grid.core.models import Policy
 from tasks.limits import Limits
@@ -168,6 +169,9 @@ def decide(of: User | Group, rules: Rules, *, by: str, now: datetime) -> Policy:
         **whom, defaults={"rules": data, "changed_at": now, "changed_by": by[:150]}
     )
     forget()
+    audit.note(
+        "policy_set", f"user {of.username}" if isinstance(of, User) else f"group {of.name}", now, by=by, rules=data
+    )
     return row
 
 

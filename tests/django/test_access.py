@@ -53,6 +53,7 @@ API = {
     "GET /api/v1/tokens": (401, 200, 200, 403, 200),
     "DELETE /api/v1/tokens/{token_id}": (401, 204, 404, 403, 204),
     "GET /api/v1/doctor": (401, 403, 403, 403, 200),
+    "GET /api/v1/audit": (401, 403, 403, 403, 200),
     "GET /api/v1/secrets": (401, 200, 200, 403, 200),
     "DELETE /api/v1/secrets/{name}": (401, 204, 404, 403, 404),
     "PUT /api/v1/secrets/{name}": (401, 200, 200, 403, 200),

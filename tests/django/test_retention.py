@@ -203,7 +203,7 @@ def test_a_task_that_has_not_ended_is_never_removed(settings: LazySettings) -> N
     retention.walk(conf(), NOW + 100 * DAY)
     assert left(task) == {"tasks", "inputs", "logs"}
     with pytest.raises(Conflict, match="cancel it first"):
-        removal.remove(task)
+        removal.remove(task, now=NOW)
 
 
 def test_the_command_tells_what_it_would_do_and_does_it(settings: LazySettings) -> None:
@@ -247,7 +247,7 @@ def test_threads_that_upload_submit_and_sweep_the_same_content_never_lose_it() -
                 made.append(task.id)
                 Task.objects.filter(id=task.id).update(state="cancelled", finished_at=now)
                 if len(made) % 2:
-                    removal.remove(task)
+                    removal.remove(task, now=NOW)
                 time.sleep(1.6 if len(made) % 3 == 0 else 0.0)
                 continue
             refused[0] += 1

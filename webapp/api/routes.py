@@ -5,7 +5,7 @@ from __future__ import annotations
 from ninja import NinjaAPI
 
 from webapp import problems
-from webapp.api import about, blobs, events, node, nodes, operating, outputs, secrets, tasks
+from webapp.api import about, audit, blobs, events, node, nodes, operating, outputs, secrets, tasks
 
 api = NinjaAPI(
     title="celery-grid",
@@ -25,6 +25,7 @@ for prefix, router in (
     ("/v1/secrets", secrets.router),
     ("/v1/events", events.router),
     ("/v1", operating.router),
+    ("/v1", audit.router),
     ("/v1", about.router),
 ):
     api.add_router(prefix, router)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import models
@@ -55,6 +57,18 @@ class Mark(models.Model):
         return f"{self.name} {self.place}"
 
 
+class OnlyAdded(models.QuerySet["AuditEntry"]):
+    """Rows that nobody changes or removes."""
+
+    def update(self, **values: object) -> int:
+        """Refused."""
+        raise TypeError("audit entries are not changed")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Refused."""
+        raise TypeError("audit entries are not removed")
+
+
 class AuditEntry(models.Model):
     """Who did what to what, when, from where. Rows are added, and neither changed nor removed."""
 
@@ -66,6 +80,8 @@ class AuditEntry(models.Model):
     address = models.CharField(max_length=64, default="")
     detail = models.JSONField(default=dict)
 
+    objects = OnlyAdded.as_manager()
+
     class Meta:
         verbose_name_plural = "audit entries"
         indexes = [
@@ -75,3 +91,13 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.action} {self.target}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Add the row; raises TypeError for one that is there."""
+        if not self._state.adding:
+            raise TypeError("audit entries are not changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Refused."""
+        raise TypeError("audit entries are not removed")

@@ -34,7 +34,7 @@ class Command(BaseCommand):
             if options["cancel"] and not TaskState(task.state).final:
                 task = records.cancel(task, by="the operator", reason="rmtask", now=timezone.now())
             try:
-                removal.remove(task)
+                removal.remove(task, now=timezone.now())
             except Conflict as error:
                 refused.append("it is being cancelled; try again soon" if options["cancel"] else str(error))
         if refused:
