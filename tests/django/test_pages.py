@@ -188,10 +188,11 @@ def test_nothing_that_a_stranger_wrote_comes_alive(ada: Client) -> None:
     outcomes.accept(attempt.node, given.an_outcome(order, {EVIL.replace("/", ""): b"x"}, exit_code=1), now)
     cancelled = given.a_task(now, name=EVIL)
     records.cancel(cancelled, by="ada", reason=EVIL, now=now)
-    scripts = ["/static/grid/grid.js"]
     for path in ("/", f"/tasks/{task.id}/", f"/tasks/{cancelled.id}/", f"/?text={EVIL}", "/nodes/"):
         page = Elements(page_of(ada, path))
-        assert [attrs.get("src") for tag, attrs in page.found if tag == "script"] == scripts
+        scripts = [str(attrs.get("src")) for tag, attrs in page.found if tag == "script"]
+        assert scripts
+        assert all(src.startswith("/static/") for src in scripts)
         assert not [tag for tag, attrs in page.found if tag == "img" or any(name.startswith("on") for name in attrs)]
 
 

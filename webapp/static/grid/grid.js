@@ -10,12 +10,18 @@ function sleep(ms) {
 
 // Fetch this page again and put its live parts in place of the old ones, except where somebody is at work.
 async function refresh() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  const address = location.href;
+  const answer = await fetch(address, { headers: { Accept: "text/html" } });
   if (!answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // Meanwhile somebody chose another filter: this answer is to an older question.
+  if (address !== location.href) return;
   for (const old of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(old.id);
-    if (next && !old.contains(document.activeElement) && old.outerHTML !== next.outerHTML) old.replaceWith(next);
+    if (next && !old.contains(document.activeElement) && old.outerHTML !== next.outerHTML) {
+      old.replaceWith(next);
+      if (window.htmx) window.htmx.process(next);
+    }
   }
 }
 
