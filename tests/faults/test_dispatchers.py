@@ -28,7 +28,7 @@ ROUNDS = 20
 REFUSED = ("another process holds the role dispatcher", "the database does not answer")
 """What a dispatcher says that wants to write out of turn; the latter where the database has hung up meanwhile."""
 DECIDE_SECONDS = 0.3
-AT_ONCE = 12
+AT_ONCE = 8
 KILL_SECONDS = (0.0, 0.03, 0.1)
 """How long after there is room the dispatcher is killed; it places all tasks at once."""
 
@@ -80,76 +80,89 @@ def done(node: QuickNode, *tasks: Task) -> None:
         ended_once(task, 1)
 
 
-@contextmanager
-def two(grid: RunningGrid) -> Iterator[dict[int, Dispatcher]]:
-    """Two dispatchers by their process ids, and no other one; the grid's supervisor sleeps meanwhile."""
+@pytest.fixture(scope="module")
+def both(grid: RunningGrid) -> Iterator[dict[int, Dispatcher]]:
+    """Two dispatchers by their process ids, and no other one: the grid's supervisor sleeps."""
     with grid.held():
         killed = grid.kill("dispatcher")
         eventually(lambda: ended(killed))
         with Dispatcher(grid, "dispatcher-a") as one, Dispatcher(grid, "dispatcher-b") as other:
-            both = {one.pid: one, other.pid: other}
-            eventually(lambda: Database(grid).lead().pid in both, PATIENCE_SECONDS)
-            yield both
-    grid.restarted("dispatcher", killed)
+            pair = {one.pid: one, other.pid: other}
+            eventually(lambda: Database(grid).lead().pid in pair, PATIENCE_SECONDS)
+            yield pair
 
 
-def test_a_standby_takes_over_when_the_dispatcher_is_killed(grid: RunningGrid, node: QuickNode) -> None:
+@contextmanager
+def killed(pid: int, both: dict[int, Dispatcher]) -> Iterator[None]:
+    """While this lasts one of them is not there."""
+    slain = both.pop(pid)
+    slain.kill()
+    try:
+        yield
+    finally:
+        slain.start()
+        both[slain.pid] = slain
+
+
+def test_a_standby_takes_over_when_the_dispatcher_is_killed(
+    grid: RunningGrid, node: QuickNode, both: dict[int, Dispatcher]
+) -> None:
     database = Database(grid)
-    with two(grid) as both:
-        before = database.lead()
-        [standby] = set(both) - {before.pid}
+    before = database.lead()
+    [standby] = set(both) - {before.pid}
+    done(node, grid.submit("true"))
+    with killed(before.pid, both):
         done(node, grid.submit("true"))
-        both[before.pid].kill()
-        task = grid.submit("true")
-        done(node, task)
         after = database.lead()
-        assert (after.pid, after.fence) == (standby, before.fence + 1)
+    assert (after.pid, after.fence) == (standby, before.fence + 1)
     database.check()
 
 
-def test_a_dispatcher_that_slept_past_its_lease_writes_nothing_more(grid: RunningGrid, node: QuickNode) -> None:
+def test_a_dispatcher_that_slept_past_its_lease_writes_nothing_more(
+    grid: RunningGrid, node: QuickNode, both: dict[int, Dispatcher]
+) -> None:
     """It is stopped at any moment of its round, finds that it does not lead any more, and stands by."""
     database = Database(grid)
-    with two(grid) as both:
-        for _ in range(2):
-            before = database.lead()
-            [standby] = set(both) - {before.pid}
-            frozen(before.pid, database)
-            tasks = [grid.submit("true") for _ in range(3)]
-            done(node, *tasks)
-            after = database.lead()
-            assert (after.pid, after.fence) == (standby, before.fence + 1)
-            waiting = [grid.submit("true") for _ in range(3)]
-            stands_by_again(both[before.pid])
-            done(node, *waiting)
-            assert database.lead().fence == after.fence, "the one that slept does not act again"
+    for _ in range(2):
+        before = database.lead()
+        [standby] = set(both) - {before.pid}
+        frozen(before.pid, database)
+        tasks = [grid.submit("true") for _ in range(3)]
+        done(node, *tasks)
+        after = database.lead()
+        assert (after.pid, after.fence) == (standby, before.fence + 1)
+        waiting = [grid.submit("true") for _ in range(3)]
+        stands_by_again(both[before.pid])
+        done(node, *waiting)
+        assert database.lead().fence == after.fence, "the one that slept does not act again"
     database.check()
 
 
-def test_what_a_dispatcher_had_decided_before_it_slept_is_not_written(grid: RunningGrid, node: QuickNode) -> None:
+def test_what_a_dispatcher_had_decided_before_it_slept_is_not_written(
+    grid: RunningGrid, node: QuickNode, both: dict[int, Dispatcher]
+) -> None:
     """Its decision is made, its write waits for a lock, and there it sleeps until another one acts."""
     database = Database(grid)
     refused = False
-    with two(grid) as both:
-        for _ in range(ROUNDS):
-            before = database.lead()
-            slow = both[before.pid]
-            # It has just made sure of its lease, and will not ask again soon.
-            renewed(database)
-            frozen(before.pid, database)
-            task = grid.submit("true")
-            with database.locked():
-                os.kill(before.pid, signal.SIGCONT)
-                time.sleep(DECIDE_SECONDS)
-                os.kill(before.pid, signal.SIGSTOP)
-            done(node, task)
-            assert database.lead().pid != before.pid
-            told = [slow.said(words) for words in REFUSED]
-            stands_by_again(slow)
-            done(node, grid.submit("true"))
-            refused = [slow.said(words) for words in REFUSED] != told
-            if refused:
-                break
+    for _ in range(ROUNDS):
+        before = database.lead()
+        slow = both[before.pid]
+        # It has just made sure of its lease, and will not ask again soon.
+        renewed(database)
+        frozen(before.pid, database)
+        task = grid.submit("true")
+        with database.locked():
+            os.kill(before.pid, signal.SIGCONT)
+            time.sleep(DECIDE_SECONDS)
+            os.kill(before.pid, signal.SIGSTOP)
+        done(node, task)
+        assert database.lead().pid != before.pid
+        told = [slow.said(words) for words in REFUSED]
+        stands_by_again(slow)
+        done(node, grid.submit("true"))
+        refused = [slow.said(words) for words in REFUSED] != told
+        if refused:
+            break
     assert refused, "in no round was it that far when it fell asleep"
     database.check()
 
@@ -168,27 +181,24 @@ def stands_by_again(slept: Dispatcher) -> None:
 
 
 def test_a_dispatcher_that_is_killed_while_it_places_leaves_no_half_placement(
-    grid: RunningGrid, node: QuickNode
+    grid: RunningGrid, node: QuickNode, both: dict[int, Dispatcher]
 ) -> None:
     database = Database(grid)
-    with two(grid) as both:
-        for seconds in KILL_SECONDS:
-            name = f"killed after {seconds} s"
-            grid.client.cordon(node.name)
-            folder = grid.task_folder("true")
-            tasks = [grid.client.submit(folder, name=name) for _ in range(AT_ONCE)]
-            slain = both.pop(database.lead().pid)
-            grid.client.resume(node.name)
-            time.sleep(seconds)
-            slain.kill()
+    for seconds in KILL_SECONDS:
+        name = f"killed after {seconds} s"
+        grid.client.cordon(node.name)
+        folder = grid.task_folder("true")
+        tasks = [grid.client.submit(folder, name=name) for _ in range(AT_ONCE)]
+        leader = database.lead().pid
+        grid.client.resume(node.name)
+        time.sleep(seconds)
+        with killed(leader, both):
             database.check()
-            slain.start()
-            both[slain.pid] = slain
-            for order in [node.take(task.id) for task in tasks]:
-                node.report(outcome_of(order, {}))
-            found = database.rows("SELECT state FROM core_task WHERE name = %s", name)
-            assert found == [("succeeded",)] * AT_ONCE
-            begun = "SELECT t.id FROM core_event e JOIN core_task t ON t.id = e.task_id WHERE e.kind = 'started'"
-            found = database.rows(f"{begun} AND t.name = %s ORDER BY t.id", name)
-            assert found == sorted((task.id,) for task in tasks), "each was taken up once"
+        for order in [node.take(task.id) for task in tasks]:
+            node.report(outcome_of(order, {}))
+        found = database.rows("SELECT state FROM core_task WHERE name = %s", name)
+        assert found == [("succeeded",)] * AT_ONCE
+        begun = "SELECT t.id FROM core_event e JOIN core_task t ON t.id = e.task_id WHERE e.kind = 'started'"
+        found = database.rows(f"{begun} AND t.name = %s ORDER BY t.id", name)
+        assert found == sorted((task.id,) for task in tasks), "each was taken up once"
     database.check()
