@@ -13,6 +13,8 @@ from tasks.states import AttemptState, NodeMode, Phase, TaskState
 
 MOST_BULK = 1000
 """Tasks of one submit of many."""
+MOST_MANY = 500
+"""Tasks of one cancel or retry of many."""
 
 
 class TaskView(Record):
@@ -50,11 +52,13 @@ class TaskView(Record):
 class TaskPage(Record):
     """A page of a list, newest first; ``next`` is the cursor of the following page, empty at the end.
 
-    A page may have no tasks and yet a following one: a server looks through so many tasks for each page, and no more.
+    ``previous`` is the cursor of the page before it, of newer tasks; it is empty at the beginning. A page may have no
+    tasks and yet a following one: a server looks through so many tasks for each page, and no more.
     """
 
     items: tuple[TaskView, ...]
     next: str = ""
+    previous: str = ""
 
 
 class AttemptView(Record):
@@ -131,6 +135,101 @@ class NodeStatus(Record):
         return self.mode is NodeMode.DRAINING and not self.running
 
 
+class NodeSampleView(Record):
+    """How busy a node was in the ten minutes from ``at`` on: means over ``looks`` looks at it.
+
+    ``cpus`` and ``memory`` are the parts (0 to 1) of what it offers that attempts had reserved, ``others`` the part of
+    its processors that others than the grid used, ``running`` attempts. ``online`` and ``ready`` are the parts of the
+    time in which it was heard of, and took tasks.
+    """
+
+    at: datetime
+    looks: int
+    online: float
+    ready: float
+    running: float
+    cpus: float
+    memory: float
+    others: float
+
+    @property
+    def busy(self) -> float:
+        """The greater part of processors and memory that was reserved."""
+        return max(self.cpus, self.memory)
+
+    @property
+    def away(self) -> float:
+        """The part of the time in which nothing was heard of it."""
+        return 1.0 - self.online
+
+    @property
+    def closed(self) -> float:
+        """The part of the time in which it took no tasks, whether it was heard of or not."""
+        return 1.0 - self.ready
+
+
+class QueueOwner(Record):
+    """A user's, or a group's, part of the grid now. Processor time is in seconds, ``share`` a part of the grid (0 to 1).
+
+    ``share`` is the greatest part of processors, memory, GPUs or slots that is held, ``rank`` the place in the order of
+    serving (1 is next, None: nothing is queued). ``queued`` is exact, unless ``exact`` is False: then it is the least.
+    ``next_task`` is named where the caller may see it; ``reason`` says why it does not start.
+    """
+
+    name: str
+    rank: int | None = None
+    queued: int = 0
+    exact: bool = True
+    running: int = 0
+    share: float = 0.0
+    weight: float = 1.0
+    cpu_seconds_hour: float = 0.0
+    cpu_seconds_day: float = 0.0
+    next_task: str = ""
+    reason: str = ""
+
+
+class QueueWait(Record):
+    """The oldest task of those that need the same, and why it waits; ``alike`` counts it and those behind it."""
+
+    task: str
+    name: str
+    owner: str
+    queued_at: datetime
+    priority: int = 0
+    alike: int = 1
+    exact: bool = True
+    can_ever_run: bool = True
+    reason: str = ""
+
+
+class Licence(Record):
+    """A counter of the whole grid: how many there are, and how many running attempts hold."""
+
+    name: str
+    total: int
+    used: int
+
+
+class QueueView(Record):
+    """The queue as the caller may see it: whose turn it is, who has how much, and what has waited longest.
+
+    Owners whom the caller does not know are summed up in one with an empty name. ``whole`` is False where there is more
+    in the queue than was looked at.
+    """
+
+    at: datetime
+    queued: int
+    exact: bool = True
+    running: int
+    slots: int
+    owners: tuple[QueueOwner, ...] = ()
+    groups: tuple[QueueOwner, ...] = ()
+    waits: tuple[QueueWait, ...] = ()
+    licences: tuple[Licence, ...] = ()
+    whole: bool = True
+
+
 class NewNode(Record):
     """A node that was added, and its token, which is shown this once."""
 
@@ -189,6 +288,8 @@ class ExplainView(Record):
     """Why a task is where it is: a summary and, while it is queued, its position and the reasons of each node.
 
     Of a very long queue not all is counted: then ``exact`` is False, and position and length are the least they can be.
+    ``estimate_seconds`` is a guess of when it starts, from what runs now and how long the last attempts took, and
+    ``estimate`` the same in words; there is none where nothing speaks for it.
     """
 
     task: str
@@ -197,6 +298,8 @@ class ExplainView(Record):
     position: int | None = None
     queued: int | None = None
     exact: bool = True
+    estimate_seconds: float | None = None
+    estimate: str = ""
     can_ever_run: bool = True
     nodes: tuple[NodeReasons, ...] = ()
 
@@ -226,3 +329,100 @@ class SubmitBody(Record):
     spec: dict[str, object]
     blobs: dict[str, str] = {}
     name: str = ""
+
+
+class DeliveryState(StrEnum):
+    """How far the telling of a task's end has come: to be tried (again), taken by the receiver, or given up."""
+
+    DUE = "due"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class TryView(Record):
+    """One try to tell: the receiver's status, or why there was none."""
+
+    number: int
+    at: datetime
+    seconds: float
+    status: int | None = None
+    error: str = ""
+
+
+class DeliveryView(Record):
+    """One end of a task that is told to an address; ``id`` is the event's, the same at each try.
+
+    ``next_at`` is the time of the next try while it is due. ``log`` has the tries, oldest first.
+    """
+
+    id: str
+    task: str
+    url: str
+    state: DeliveryState
+    made_at: datetime
+    next_at: datetime | None = None
+    tries: int
+    tries_left: int
+    log: tuple[TryView, ...] = ()
+
+
+class DeliveryPage(Record):
+    """A page of deliveries, newest first; ``next`` is the cursor of the following page, empty at the end."""
+
+    items: tuple[DeliveryView, ...]
+    next: str = ""
+
+
+class WebhookSecretView(Record):
+    """Whether there is a secret to sign with, since when, and until when the one before it signs too."""
+
+    present: bool
+    changed_at: datetime | None = None
+    old_until: datetime | None = None
+
+
+class NewWebhookSecret(Record):
+    """A new signing secret, which is shown this once; the one before it signs too until ``old_until``."""
+
+    secret: str
+    old_until: datetime | None = None
+
+
+class MailView(Record):
+    """Whether one wishes an e-mail when tasks fail, to which address, and whether this server sends any."""
+
+    on_failure: bool
+    address: str
+    server_sends: bool
+
+
+class ManyBody(Record):
+    """Which tasks to cancel or to run again: those of the ``ids``, or those that fit the ``filter`` of a list.
+
+    Of a filter at most ``MOST_MANY`` are taken at once, the newest first; ``after`` is the cursor that the answer
+    before gave as ``next``. Without a state, a cancel takes those that have not ended and a retry those that failed.
+    """
+
+    ids: tuple[str, ...] = Field(default=(), max_length=MOST_MANY)
+    filter: dict[str, str] | None = None
+    after: str = ""
+    reason: str = Field(default="", max_length=500, description="why they are cancelled")
+
+
+class ManyItem(Record):
+    """What became of one task: ``done``, or the ``reason`` against it; ``made`` is the new task of a retry."""
+
+    task: str
+    name: str = ""
+    done: bool
+    made: str = ""
+    reason: str = ""
+
+
+class ManyView(Record):
+    """What was done and what was refused; ``next`` is set when more tasks fit the filter than were taken."""
+
+    done: int
+    refused: int
+    items: tuple[ManyItem, ...]
+    next: str = ""

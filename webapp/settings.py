@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import secrets
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 
-from grid.core.conf import GridSettings
+from grid.core.conf import GridSettings, SettingsError
 
 GRID = GridSettings.from_environ()
 
@@ -56,6 +56,26 @@ def _database(settings: GridSettings) -> dict[str, Any]:
         texts = [f"-c {name}={round(seconds * 1000)}" for name, seconds in bounds.items()]
         found.setdefault("OPTIONS", {}).setdefault("options", " ".join(texts))
     return found
+
+
+def _email(settings: GridSettings) -> dict[str, Any]:
+    """The mail server that ``GRID_EMAIL_URL`` names: plain, with STARTTLS, with TLS, or a folder to look into."""
+    url = urlsplit(settings.email_url)
+    if url.scheme == "file":
+        return {"EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend", "EMAIL_FILE_PATH": url.path}
+    ports = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
+    if settings.email_url and url.scheme not in ports:
+        raise SettingsError("GRID_EMAIL_URL begins with smtp://, smtp+tls://, smtps:// or file://")
+    return {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": url.hostname or "localhost",
+        "EMAIL_PORT": url.port or ports.get(url.scheme, 25),
+        "EMAIL_HOST_USER": unquote(url.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(url.password or ""),
+        "EMAIL_USE_TLS": url.scheme == "smtp+tls",
+        "EMAIL_USE_SSL": url.scheme == "smtps",
+        "EMAIL_TIMEOUT": 20,
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------- basics
@@ -116,7 +136,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # ------------------------------------------------------------------------------------------------------------ records
 DATABASES = {"default": _database(GRID)}
-# One web process keeps the counter of failed log-ins in memory; each further process allows as many tries again.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 # Outcomes are mirrored for Celery's tools by the server itself; nothing is read back or expires by Celery's clock.
 CELERY_RESULT_BACKEND = "django-db"
@@ -134,6 +153,10 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    *(["webapp.identity.OpenIdBackend"] if GRID.oidc_issuer else []),
+]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "tasks"
 LOGOUT_REDIRECT_URL = "login"
@@ -141,6 +164,7 @@ LOGOUT_REDIRECT_URL = "login"
 # ----------------------------------------------------------------------------------------------------------- security
 # Cookies and redirects follow the public address: a grid on plain loopback HTTP works out of the box.
 SESSION_COOKIE_SECURE = _HTTPS
+SESSION_COOKIE_AGE = round(GRID.session_hours * 3600)
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SECURE = _HTTPS
@@ -166,6 +190,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 32 * _MEBI
 DATA_UPLOAD_MAX_NUMBER_FILES = 5010
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 FILE_UPLOAD_MAX_MEMORY_SIZE = _MEBI
+
+# -------------------------------------------------------------------------------------------------------------- e-mail
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = GRID.email_from
+globals().update(_email(GRID))
 
 # ------------------------------------------------------------------------------------------------------- static files
 STATIC_URL = "static/"

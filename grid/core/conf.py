@@ -51,7 +51,8 @@ class GridSettings(BaseModel):
     debug: bool = False
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     public_url: str = "http://127.0.0.1:8080"
-    flower_url: str = ""
+    flower_url: str = Field(default="", description="Where the server reaches Flower, with its prefix flower/.")
+    flower_auth: str = Field(default="", description="USER:PASSWORD of Flower.")
     node_broker_url: str = Field(default="", description="Address of the broker as nodes see it; empty: broker_url.")
     broker_users: bool = Field(default=True, description="Give each node a user of its own on a Redis or Valkey.")
     store_url: str = Field(default="", description="Where blobs are kept: s3://BUCKET/PREFIX; empty: in the folder.")
@@ -76,6 +77,28 @@ class GridSettings(BaseModel):
     )
     max_limits: Limits = Limits()
     max_blob_bytes: int = Field(default=16 * 1024**3, gt=0)
+
+    allow_callbacks: bool = Field(default=True, description="Whether the server posts to addresses that tasks name.")
+    callback_hosts: tuple[str, ...] = Field(default=(), description="Patterns of hosts that may have inner addresses.")
+    callback_tries: int = Field(default=10, ge=1, le=50)
+    callback_delay_seconds: float = Field(default=5.0, gt=0, description="Before the second try; then four times it.")
+    callback_seconds: float = Field(default=10.0, gt=0, description="The longest that one try may take.")
+    email_url: str = Field(default="", description="smtp://USER:PASSWORD@HOST:PORT, smtp+tls://, smtps://, file:///DIR.")
+    email_from: str = "grid@localhost"
+    email_pause_seconds: float = Field(default=900.0, ge=0, description="Between two e-mails to one person.")
+
+    session_hours: float = Field(default=14 * 24.0, gt=0, description="A log-in lasts so long.")
+    oidc_issuer: str = Field(default="", description="Log-in with OpenID Connect at this address; empty: none.")
+    oidc_client_id: str = ""
+    oidc_client_secret: str = ""
+    oidc_label: str = "Log in with your organisation"
+    oidc_scopes: str = "openid email profile"
+    oidc_algorithm: str = Field(default="RS256", description="How the provider signs: RS or ES, 256, 384 or 512.")
+    oidc_name_claim: str = Field(default="preferred_username", description="The claim that names the account.")
+    oidc_groups_claim: str = "groups"
+    oidc_groups: dict[str, str] = Field(default={}, description="The provider's groups, and what they are here.")
+    oidc_staff: str = Field(default="", description="The provider's group of operators.")
+    oidc_adopt: bool = Field(default=False, description="Let it open accounts of the same name that are here already.")
 
     open_submit: bool = Field(default=True, description="False: only members of Clients, and staff, may submit.")
     user_quota: Quota = Field(default=Quota(), description="The quota of each user for whom nothing else is decided.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from grid.core import standing
+from grid.core import outbox, standing
 from grid.core.conf import GridSettings
 from tasks.errors import Fault
 from tasks.limits import LIMIT_NAMES, Limits, combine
@@ -41,9 +41,7 @@ def policy_faults(spec: TaskSpec, settings: GridSettings) -> list[Fault]:
     if not spec.image and spec.runtime in (None, "docker"):
         faults.append(Fault("image", "is missing; a container needs one", 'write "image": "ubuntu", say'))
     if spec.callback_url:
-        faults.append(
-            Fault("callback_url", "this server sends no callbacks yet", "leave it out and wait for the task instead")
-        )
+        faults += outbox.url_faults(spec.callback_url, settings)
     return faults
 
 
@@ -52,6 +50,9 @@ def owner_faults(owner_id: int, spec: TaskSpec, settings: GridSettings, now: dat
     faults = []
     if spec.limits.network and settings.allow_network and standing.caps(owner_id, now).network is False:
         faults.append(Fault("limits.network", "the network is not allowed to you", "leave it out, or ask the operator"))
+    if spec.callback_url and settings.allow_callbacks and not outbox.has_key(owner_id):
+        hint = "make one first: POST /api/v1/webhooks/secret"
+        faults.append(Fault("callback_url", "you have no secret with which the server could sign", hint))
     if spec.image and not standing.may_use_image(owner_id, spec.image, settings, now):
         faults.append(
             Fault("image", f"{spec.image} is not among the images that you may use", "ask the operator which ones are")

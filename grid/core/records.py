@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import transaction
 
-from grid.core import audit, events, wake
+from grid.core import audit, events, outbox, wake
 from grid.core.models import Attempt, Demand, Dependency, Node, Task
 from grid.core.rows import insert
 from tasks.states import ACTIVE_STATES, FINAL_STATES, AttemptState, Phase, TaskState
@@ -339,6 +339,7 @@ def _finish(
             events.append(
                 task_id, "finished", now, state=state.value, verdict=judgement.verdict.value, reason=judgement.reason
             )
+            outbox.note(task_id, now)
             _settle_waiting(Dependency.objects.filter(needs_id=task_id).values_list("task_id", flat=True), now)
     if moved:
         wake.dispatcher()

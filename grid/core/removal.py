@@ -10,7 +10,7 @@ from django.db.models import Q
 from django_celery_results.models import TaskResult
 
 from grid.core import audit, events, logs
-from grid.core.models import Attempt, Dependency, Event, InputFile, OutputFile, Task
+from grid.core.models import Attempt, Delivery, Dependency, Event, InputFile, OutputFile, Task
 from grid.core.records import Transaction
 from tasks.errors import Conflict
 from tasks.states import FINAL_STATES
@@ -46,6 +46,7 @@ def _remove_rows(tasks: list[str], attempts: list[str]) -> None:
     OutputFile.objects.filter(attempt_id__in=attempts).delete()
     InputFile.objects.filter(task_id__in=tasks).delete()
     Event.objects.filter(task_id__in=tasks).delete()
+    Delivery.objects.filter(task_id__in=tasks).delete()
     Dependency.objects.filter(Q(task_id__in=tasks) | Q(needs_id__in=tasks)).delete()
     TaskResult.objects.filter(task_id__in=attempts).delete()
     Task.objects.filter(id__in=tasks).update(attempt=None)

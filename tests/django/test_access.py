@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from grid.core import intake, logs, outcomes, secretbox, tokens
-from grid.core.models import Secret
+from grid.core.models import Delivery, Secret
 from grid.core.tokens import Scope
 from tests.django import builders as given
 from tests.django import doors
@@ -29,6 +29,8 @@ CALLERS = ("anonymous", "owner", "other", "node", "admin")
 API = {
     "POST /api/v1/tasks": (401, 201, 201, 403, 201),
     "POST /api/v1/tasks/bulk": (401, 201, 201, 403, 201),
+    "POST /api/v1/tasks/cancel": (401, 200, 200, 403, 200),
+    "POST /api/v1/tasks/retry": (401, 200, 200, 403, 200),
     "GET /api/v1/tasks": (401, 200, 200, 403, 200),
     "GET /api/v1/tasks/{task_id}": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/spec": (401, 200, 404, 403, 200),
@@ -50,6 +52,14 @@ API = {
     "POST /api/v1/nodes/{name}/cordon": (401, 403, 403, 403, 200),
     "POST /api/v1/nodes/{name}/drain": (401, 403, 403, 403, 200),
     "POST /api/v1/nodes/{name}/resume": (401, 403, 403, 403, 200),
+    "GET /api/v1/tasks/{task_id}/deliveries": (401, 200, 404, 403, 200),
+    "GET /api/v1/webhooks/secret": (401, 200, 200, 403, 200),
+    "POST /api/v1/webhooks/secret": (401, 201, 201, 403, 201),
+    "GET /api/v1/webhooks/deliveries": (401, 200, 200, 403, 200),
+    "GET /api/v1/webhooks/deliveries/{delivery_id}": (401, 200, 404, 403, 200),
+    "POST /api/v1/webhooks/deliveries/{delivery_id}/redeliver": (401, 200, 404, 403, 200),
+    "GET /api/v1/mail": (401, 200, 200, 403, 200),
+    "PUT /api/v1/mail": (401, 200, 200, 403, 200),
     "GET /api/v1/tokens": (401, 200, 200, 403, 200),
     "DELETE /api/v1/tokens/{token_id}": (401, 204, 404, 403, 204),
     "GET /api/v1/doctor": (401, 403, 403, 403, 200),
@@ -75,13 +85,29 @@ API = {
 # Pages know people by their session; the token of a node is nobody there (302: to the log-in).
 PAGES = {
     "": (302, 200, 200, 302, 200),
+    "tasks/many/": (302, 404, 404, 302, 404),
+    "tasks/example/": (302, 405, 405, 302, 405),
     "tasks/<str:task_id>/": (302, 200, 404, 302, 200),
     "tasks/<str:task_id>/cancel/": (302, 405, 405, 302, 405),
+    "tasks/<str:task_id>/again/": (302, 200, 404, 302, 200),
+    "tasks/<str:task_id>/file/": (302, 200, 404, 302, 200),
+    "tasks/<str:task_id>/picture/": (302, 404, 404, 302, 404),
+    "tasks/<str:task_id>/log/<str:stream>/": (302, 200, 404, 302, 200),
     "submit/": (302, 200, 200, 302, 200),
     "nodes/": (302, 200, 200, 302, 200),
     "nodes/<str:name>/<str:verb>/": (302, 405, 405, 302, 405),
+    # There is no Flower behind this server.
+    "flower/": (302, 403, 403, 302, 404),
+    "flower/<path:path>": (302, 403, 403, 302, 404),
     "login/": (200, 302, 302, 200, 302),
     "logout/": (405, 405, 405, 405, 405),
+    "account/": (302, 200, 200, 302, 200),
+    "account/share/": (302, 405, 405, 302, 405),
+    "account/tokens/<int:token_id>/revoke/": (302, 405, 405, 302, 405),
+    "staff/": (302, 403, 403, 302, 200),
+    "staff/audit/": (302, 403, 403, 302, 200),
+    "staff/users/<str:name>/": (302, 403, 403, 302, 200),
+    "staff/groups/<path:name>/": (302, 403, 403, 302, 200),
     "health": (503, 503, 503, 503, 503),
     "health/live": (200, 200, 200, 200, 200),
     "metrics": (401, 200, 200, 403, 200),
@@ -92,9 +118,13 @@ PAGES = {
 BODIES = {
     "POST /api/v1/tasks": {"spec": given.a_spec()},
     "POST /api/v1/tasks/bulk": {"tasks": [{"spec": given.a_spec()}]},
+    "POST /api/v1/tasks/cancel": {"ids": ["0"]},
+    "POST /api/v1/tasks/retry": {"ids": ["0"]},
     "POST /api/v1/tasks/{task_id}/cancel": {"reason": "no"},
     "POST /api/v1/blobs/missing": {"sha256": []},
     "PUT /api/v1/secrets/{name}": {"value": "v"},
+    "POST /api/v1/webhooks/secret": {},
+    "PUT /api/v1/mail": {"on_failure": False},
     "POST /api/v1/nodes": {"name": "beta"},
     "POST /api/v1/nodes/{name}/cordon": {"reason": "new disk"},
     "POST /api/v1/nodes/{name}/drain": {"deadline_seconds": 0},
@@ -123,9 +153,18 @@ def world() -> World:
     logs.append(attempt.id, "stdout", 0, b"Linux\n")
     outcome = given.an_outcome(order, {"stdout.txt": b"Linux\n"})
     outcomes.accept(attempt.node, outcome, now)
+    delivery = Delivery.objects.create(
+        task=task, owner=ada, url="https://h/", state="failed", made_at=now, tries_left=0
+    )
     Secret.objects.create(owner=ada, name="KEY", value=secretbox.seal("v"), changed_at=now)
     node = doors.api_of_node(attempt.node, root)
-    names = {"task_id": task.id, "path": "stdout.txt", "stream": "stdout", "sha256": stored.sha256}
+    names = {
+        "task_id": task.id,
+        "path": "stdout.txt",
+        "stream": "stdout",
+        "sha256": stored.sha256,
+        "delivery_id": delivery.id,
+    }
     return World(
         api={
             "anonymous": Client(),
@@ -179,7 +218,12 @@ def test_every_operation_of_the_api_opens_to_those_and_only_those_it_should(worl
 @pytest.mark.parametrize("caller", CALLERS)
 def test_every_page_opens_to_those_and_only_those_it_should(world: World, caller: str) -> None:
     place = CALLERS.index(caller)
-    words = {"<str:task_id>": world.names["task_id"], "<str:name>/<str:verb>": "alpha/drain"}
+    words = {
+        "<str:task_id>": world.names["task_id"],
+        "<str:name>/<str:verb>": "alpha/drain",
+        "<str:stream>": "stdout",
+        "/file/": "/file/?path=stdout.txt",
+    }
     paths = {route: "/" + route for route in PAGES}
     for part, word in words.items():
         paths = {route: path.replace(part, word) for route, path in paths.items()}

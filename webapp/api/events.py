@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from django.contrib.auth.models import User
 from django.db import DatabaseError
@@ -13,10 +13,12 @@ from django.http import StreamingHttpResponse
 from ninja import Header, Query, Router
 
 from grid.core import access, present
+from grid.core.conf import conf
 from grid.core.horizon import horizon
 from grid.core.hub import POLL_SECONDS, hub
 from grid.core.models import Event
 from grid.core.tokens import Scope
+from tasks import cloudevents
 from tasks.views import EventView
 from webapp.auth import AllowLive, Request
 from webapp.live import in_thread
@@ -37,21 +39,29 @@ async def stream(
     request: Request,
     task: Annotated[str, Query(max_length=64)] = "",
     last: Annotated[str, Header(alias="Last-Event-ID", max_length=20)] = "",
+    format: Annotated[Literal["", "cloudevents"], Query()] = "",
 ) -> StreamingHttpResponse:
-    """Events from now on, or from behind the one numbered Last-Event-ID; ``task`` narrows them to one task."""
+    """Events from now on, or from behind the one numbered Last-Event-ID; ``task`` narrows them to one task.
+
+    Once the head of the answer is there, nothing that happens later is missed. The first line tells the id to go on
+    from, also for who hears of nothing before the line breaks. ``format=cloudevents``, or Accept with
+    application/cloudevents+json, puts each event into that envelope.
+    """
     user = request.auth.user
     if task:
         await in_thread(access.get_task, user, task)
     since = int(last) if last.isascii() and last.isdigit() else (await in_thread(horizon.look))[0]
-    response = StreamingHttpResponse(_lines(user, task, since), content_type="text/event-stream")
+    wrapped = format == "cloudevents" or cloudevents.CONTENT_TYPE in request.headers.get("Accept", "")
+    response = StreamingHttpResponse(_lines(user, task, since, wrapped), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-async def _lines(user: User, task: str, since: int) -> AsyncIterator[bytes]:
+async def _lines(user: User, task: str, since: int, wrapped: bool) -> AsyncIterator[bytes]:
     end = time.monotonic() + STREAM_SECONDS
-    yield b"retry: 1000\n\n"
+    # An id without data is no event, but browsers remember it: who reconnects goes on from here.
+    yield f"retry: 1000\nid: {since}\n\n".encode()
     async with hub.subscribe([task] if task else None) as news:
         while time.monotonic() < end:
             try:
@@ -61,11 +71,12 @@ async def _lines(user: User, task: str, since: int) -> AsyncIterator[bytes]:
                 logger.warning("a stream of events ends: %s", error, extra={"action": "end_stream"})
                 return
             for event in found:
-                yield f"id: {event.number}\ndata: {event.model_dump_json()}\n\n".encode()
+                told = cloudevents.of_event(event, conf().public_url.rstrip("/")) if wrapped else event
+                yield f"id: {event.number}\ndata: {told.model_dump_json()}\n\n".encode()
             if found:
                 continue
             if not await news.wait(POLL_SECONDS if more else SILENCE_SECONDS) and not more:
-                yield b": still here\n\n"
+                yield f": still here\nid: {since}\n\n".encode()
 
 
 def _after(user: User, task: str, since: int) -> tuple[list[EventView], int, bool]:

@@ -17,7 +17,7 @@ from tasks.errors import NotFound
 from tasks.result import Result
 from tasks.states import TaskState
 from tasks.views import TaskView
-from webapp.api.answers import answer, download
+from webapp.api.answers import answer, answer_state, download
 from webapp.api.tasks import WAIT_SECONDS, TaskId
 from webapp.auth import Allow, AllowLive, Request
 from webapp.live import in_thread
@@ -28,10 +28,10 @@ MOST_PART_BYTES = 8 * 1024**2
 router = Router(tags=["results"])
 
 
-@router.get("/{task_id}/result", auth=Allow(Scope.READ), response=Result)
+@router.get("/{task_id}/result", auth=Allow(Scope.READ), response={200: Result, 304: None})
 def result(request: Request, task_id: TaskId) -> HttpResponse:
-    """The result of a final task; 409 while it is not final."""
-    return answer(present.result(access.get_task(request.auth.user, task_id)))
+    """The result of a final task, with an ETag; 304 when If-None-Match names that one, 409 while it is not final."""
+    return answer_state(request, present.result(access.get_task(request.auth.user, task_id)))
 
 
 @router.get("/{task_id}/result/wait", auth=AllowLive(Scope.READ), response={200: Result, 202: TaskView})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ninja import NinjaAPI
 
 from webapp import problems
-from webapp.api import about, audit, blobs, events, node, nodes, operating, outputs, secrets, tasks
+from webapp.api import about, audit, blobs, events, many, node, nodes, notices, operating, outputs, secrets, tasks
 
 api = NinjaAPI(
     title="celery-grid",
@@ -17,6 +17,7 @@ api = NinjaAPI(
 )
 problems.install(api)
 for prefix, router in (
+    ("/v1/tasks", many.router),  # before those that take any word for the id of a task
     ("/v1/tasks", tasks.router),
     ("/v1/tasks", outputs.router),
     ("/v1/blobs", blobs.router),
@@ -24,6 +25,7 @@ for prefix, router in (
     ("/v1/node", node.router),
     ("/v1/secrets", secrets.router),
     ("/v1/events", events.router),
+    ("/v1", notices.router),
     ("/v1", operating.router),
     ("/v1", audit.router),
     ("/v1", about.router),

@@ -18,13 +18,22 @@ from grid.core.tokens import Scope
 from tasks.errors import Conflict, Fault, SpecError, TooLarge
 from tasks.model import Record
 from tasks.states import TaskState
-from tasks.views import AttemptView, BulkBody, EventView, ExplainView, SubmitBody, TaskPage, TaskView
-from webapp.api.answers import ATTEMPTS, EVENTS, TASKS, answer, answer_list
+from tasks.views import (
+    AttemptView,
+    BulkBody,
+    EventView,
+    ExplainView,
+    SubmitBody,
+    TaskPage,
+    TaskView,
+)
+from webapp.api.answers import ATTEMPTS, EVENTS, TASKS, answer, answer_list, answer_state
 from webapp.auth import Allow, AllowLive, Request
 from webapp.live import in_thread
 
 INLINE_BYTES = 1024**2
 WAIT_SECONDS = 60.0
+NOT_MODIFIED = 304
 TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_.-]{1,64}$")]
 
 router = Router(tags=["tasks"])
@@ -40,7 +49,9 @@ class Filters(Record):
     label: str = Field(default="", description="key=value, or a key")
     text: str = Field(default="", description="part of the name, or the beginning of the id")
     limit: int = Field(default=50, ge=1, le=lists.MOST_ITEMS)
+    cause: str = Field(default="", description="exit=3, or a limit that was hit, as memory=67108864")
     after: str = Field(default="", description="the cursor that the page before gave as next")
+    before: str = Field(default="", description="the cursor that the page behind gave as previous")
 
     def chosen(self) -> dict[str, str]:
         """The filters alone."""
@@ -94,13 +105,14 @@ def page(request: Request, filters: Query[Filters]) -> HttpResponse:
 
     A page may have fewer tasks than ``limit``, or none, and not be the last: each looks through some thousand tasks.
     """
-    return answer(lists.page(request.auth.user, filters.chosen(), filters.after, filters.limit))
+    place = lists.Place(filters.after, filters.before)
+    return answer(lists.page(request.auth.user, filters.chosen(), place, filters.limit))
 
 
-@router.get("/{task_id}", auth=Allow(Scope.READ), response=TaskView)
+@router.get("/{task_id}", auth=Allow(Scope.READ), response={200: TaskView, 304: None})
 def view(request: Request, task_id: TaskId) -> HttpResponse:
-    """The task as it is now."""
-    return answer(present.task_view(access.get_task(request.auth.user, task_id)))
+    """The task as it is now, with an ETag; 304 when If-None-Match names that one."""
+    return answer_state(request, present.task_view(access.get_task(request.auth.user, task_id)))
 
 
 @router.get("/{task_id}/spec", auth=Allow(Scope.READ), response=dict[str, object])
@@ -110,19 +122,25 @@ def spec(request: Request, task_id: TaskId) -> dict[str, object]:
     return found
 
 
-@router.get("/{task_id}/wait", auth=AllowLive(Scope.READ), response=TaskView)
+@router.get("/{task_id}/wait", auth=AllowLive(Scope.READ), response={200: TaskView, 304: None})
 async def wait(
     request: Request, task_id: TaskId, timeout: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 30.0
 ) -> HttpResponse:
-    """The task as soon as it is final, or as it is after ``timeout`` seconds (60 at most)."""
+    """The task as soon as it is final, or as it is after ``timeout`` seconds (60 at most).
+
+    With If-None-Match it is answered as soon as it is another than that one, and 304 when the time is over.
+    """
     deadline = time.monotonic() + min(timeout, WAIT_SECONDS)
+    known = "If-None-Match" in request.headers
     # Subscribe first, look second: no change falls between the two.
     async with hub.subscribe([task_id]) as news:
         while True:
-            final = await in_thread(access.is_final, request.auth.user, task_id)
             left = deadline - time.monotonic()
-            if final or left <= 0:
-                return answer(await in_thread(_view_of, request, task_id))
+            if known or left <= 0 or await in_thread(access.is_final, request.auth.user, task_id):
+                found = await in_thread(_view_of, request, task_id)
+                response = answer_state(request, found)
+                if response.status_code != NOT_MODIFIED or found.state.final or left <= 0:
+                    return response
             await news.wait(left)
 
 

@@ -4,27 +4,38 @@ from grid.core.models.access import Secret, Token
 from grid.core.models.attempt import Attempt, OutputFile
 from grid.core.models.blob import Blob, BlobOwner
 from grid.core.models.event import Event
+from grid.core.models.identity import Identity
 from grid.core.models.lock import Lock
-from grid.core.models.node import Node
-from grid.core.models.policy import AuditEntry, CpuUse, Mark, Policy
+from grid.core.models.node import Node, NodeSample
+from grid.core.models.policy import AuditEntry, CpuSlice, CpuUse, Mark, Policy
 from grid.core.models.task import Demand, Dependency, InputFile, Task
+from grid.core.models.throttle import Failures
+from grid.core.models.webhook import Delivery, DeliveryTry, MailWish, WebhookKey
 
 __all__ = [
     "Attempt",
     "AuditEntry",
     "Blob",
     "BlobOwner",
+    "CpuSlice",
     "CpuUse",
+    "Delivery",
+    "DeliveryTry",
     "Demand",
     "Dependency",
     "Event",
+    "Failures",
+    "Identity",
     "InputFile",
     "Lock",
+    "MailWish",
     "Mark",
     "Node",
+    "NodeSample",
     "OutputFile",
     "Policy",
     "Secret",
     "Task",
     "Token",
+    "WebhookKey",
 ]

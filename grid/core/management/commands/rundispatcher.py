@@ -1,4 +1,7 @@
-"""``rundispatcher``: the daemon that places tasks and enforces deadlines. Run as many as you like; one acts."""
+"""``rundispatcher``: the daemon that places tasks and enforces deadlines. Run as many as you like; one acts.
+
+Beside it, in threads of their own, each of them sends the webhooks and e-mails that are due.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,11 @@ from grid.core.brokerusers import broker_users
 from grid.core.clockwatch import ClockWatch
 from grid.core.conf import GridSettings, conf
 from grid.core.dispatcher import Dispatcher
+from grid.core.mails import Mailer
 from grid.core.publisher import Publisher
 from grid.core.reconciler import Reconciler
 from grid.core.wake import Listener
+from grid.core.webhooks import Courier
 from tasks.errors import Stale
 
 logger = logging.getLogger(__name__)
@@ -55,6 +60,8 @@ class Daemon:
         self._reconciler = Reconciler(settings, self._dispatcher, publisher)
         self._users = broker_users(settings)
         self._clock = ClockWatch(settings.lease_seconds / 2)
+        self._courier = Courier(settings)
+        self._mailer = Mailer(settings)
         self._stopping = False
         self._ticked = float("-inf")
 
@@ -65,6 +72,8 @@ class Daemon:
     def run(self) -> None:
         """Run until ``stop``; a database that is away for a while is waited for."""
         logger.info("dispatcher listens at %s", self._listener.address, extra={"action": "start"})
+        self._courier.start()
+        self._mailer.start()
         while not self._stopping:
             try:
                 self._round()
@@ -74,6 +83,8 @@ class Daemon:
             except Stale as error:
                 logger.warning("%s", error, extra={"action": "fenced"})
             self._listener.wait(self._settings.tick_seconds)
+        self._courier.stop()
+        self._mailer.stop()
         self._users.close()
         self._dispatcher.step_down()
         self._listener.close()
