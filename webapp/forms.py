@@ -15,14 +15,20 @@ def _choices(words: list[str], everything: str) -> list[tuple[str, str]]:
     return [("", everything), *((word, word.replace("_", " ")) for word in words)]
 
 
+def _search(placeholder: str, **attributes: str) -> forms.TextInput:
+    return forms.TextInput(attrs={"type": "search", "placeholder": placeholder, "autocomplete": "off", **attributes})
+
+
 class FilterForm(forms.Form):
     """What the list of tasks is narrowed to; it lives in the address."""
 
+    text = forms.CharField(required=False, max_length=200, widget=_search("part of the name, or an id"))
     state = forms.ChoiceField(required=False, choices=_choices([str(one) for one in TaskState], "any state"))
     verdict = forms.ChoiceField(required=False, choices=_choices([str(one) for one in Verdict], "any verdict"))
-    text = forms.CharField(
-        required=False, max_length=200, widget=forms.TextInput(attrs={"placeholder": "name or id", "type": "search"})
-    )
+    label = forms.CharField(required=False, max_length=400, widget=_search("key or key=value"))
+    node = forms.CharField(required=False, max_length=100, widget=_search("name", list="nodes"))
+    owner = forms.CharField(required=False, max_length=150, widget=_search("name"))
+    cause = forms.CharField(required=False, max_length=100, widget=forms.HiddenInput)
 
 
 class CancelForm(forms.Form):
@@ -31,6 +37,13 @@ class CancelForm(forms.Form):
     reason = forms.CharField(
         required=False, max_length=500, widget=forms.TextInput(attrs={"placeholder": "why (optional)"})
     )
+
+
+class AgainForm(forms.Form):
+    """A task that is run again; without ``spec`` as it was."""
+
+    spec = forms.CharField(required=False, strip=False, max_length=4 * 1024**2)
+    key = forms.CharField(max_length=64, widget=forms.HiddenInput)
 
 
 class NodeForm(forms.Form):

@@ -12,6 +12,8 @@ from webapp.views import nodes, people, submit, task, tasks
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", tasks.task_list, name="tasks"),
+    path("tasks/many/", tasks.do_many, name="tasks-many"),
+    path("tasks/example/", tasks.example, name="tasks-example"),
     path("tasks/<str:task_id>/", task.task_page, name="task"),
     path("tasks/<str:task_id>/cancel/", task.cancel, name="task-cancel"),
     path("submit/", submit.submit_page, name="submit"),

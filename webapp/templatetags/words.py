@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from urllib.parse import urlencode
 
 from django import template
+from django.urls import reverse
 
 from tasks.states import TaskState
 from tasks.units import human_seconds, human_size
@@ -90,6 +92,13 @@ def event_data(event: EventView) -> str:
 def dictvalue(known: dict[str, str], key: str) -> str:
     """The value under a key that is no identifier; empty when there is none."""
     return known.get(key, "")
+
+
+@register.filter
+def labelled(labels: dict[str, str]) -> list[dict[str, str]]:
+    """The labels of a task, each with the address of the tasks that have it too."""
+    words = [f"{key}={value}" if value else key for key, value in sorted(labels.items())]
+    return [{"text": one, "address": f"{reverse('tasks')}?{urlencode({'label': one})}"} for one in words]
 
 
 @register.filter
