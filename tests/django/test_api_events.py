@@ -65,6 +65,49 @@ def test_a_listener_goes_on_from_the_last_event_it_had() -> None:
     assert rest == all_of_it[1:]
 
 
+def test_who_listens_first_and_submits_then_never_misses_their_own_event() -> None:
+    ada = given.a_user()
+    token = doors.a_token(ada, Scope.READ)
+
+    async def story() -> list[tuple[str, str]]:
+        heard = []
+        for _ in range(10):
+            request = listen(token, 1)
+            listening = asyncio.create_task(request.send(60))
+            await request.begun.wait()
+            mine = await sync_to_async(given.a_task)(timezone.now(), ada)
+            (event, *_) = events_of(await listening)
+            heard.append((mine.id, event["task"]))
+        return heard
+
+    heard = async_to_sync(story)()
+    assert [mine for mine, _ in heard] == [told for _, told in heard]
+
+
+def test_a_listener_whose_line_broke_before_the_first_event_knows_where_to_go_on() -> None:
+    token = doors.a_token(given.a_user(), Scope.READ)
+    given.a_task(timezone.now())
+    begins = doors.Request("/api/v1/events", token, enough=lambda answer: b"\nid: " in answer.body)
+    head = async_to_sync(begins.send)().body.decode()
+    place = head.partition("\nid: ")[2].split()[0]
+    missed = given.a_task(timezone.now())
+    (event,) = events_of(async_to_sync(listen(token, 1, last=place).send)())
+    assert (event["task"], event["kind"]) == (missed.id, "submitted")
+
+
+@pytest.mark.parametrize("asked", ["?format=cloudevents", ""])
+def test_events_come_in_the_envelope_of_cloud_events_if_wished(asked: str) -> None:
+    token = doors.a_token(given.a_user(), Scope.READ)
+    task = given.a_task(timezone.now())
+    request = listen(token, 1, asked, last="0")
+    if not asked:
+        request.headers = {**request.headers, "accept": "text/event-stream, application/cloudevents+json"}
+    (event,) = events_of(async_to_sync(request.send)())
+    assert (event["specversion"], event["type"], event["subject"]) == ("1.0", "grid.task.submitted", task.id)
+    assert event["data"] == {"name": "uname"}
+    assert event["source"] == "http://127.0.0.1:8080"
+
+
 def test_a_listener_may_follow_one_task() -> None:
     token = doors.a_token(given.a_user(), Scope.READ)
     given.a_task(timezone.now())
