@@ -28,7 +28,7 @@ from grid.core import fleet, intake, nodes  # noqa: E402
 from grid.core.conf import conf  # noqa: E402
 from grid.core.dispatcher import Dispatcher  # noqa: E402
 from grid.core.ids import new_id  # noqa: E402
-from grid.core.models import Attempt, Demand, Event, Node, Task  # noqa: E402
+from grid.core.models import Attempt, Demand, Event, Lock, Node, Task  # noqa: E402
 from grid.core.publisher import Publisher  # noqa: E402
 from grid.core.rows import insert  # noqa: E402
 from grid.core.tokens import Scope, create  # noqa: E402
@@ -136,8 +136,11 @@ def dispatch(rounds: int) -> dict[str, Any]:
         raise SystemExit("another dispatcher leads")
     _free_all()
     dispatcher.dispatch(timezone.now)  # caches are cold
+    yard = [_yardstick()]
     filled = [_timed(dispatcher, None) for _ in range(rounds)]
+    yard.append(_yardstick())
     single = [_timed(dispatcher, 1) for _ in range(20)]
+    yard.append(_yardstick())
     dispatcher.step_down()
     publisher.close()
     return {
@@ -145,8 +148,18 @@ def dispatch(rounds: int) -> dict[str, Any]:
         "wall": sum(one[1] for one in filled),
         "cpu": sum(one[2] for one in filled),
         "single_cpu": sum(one[2] for one in single) / max(1, sum(one[0] for one in single)),
+        "yard": sum(yard[:2]) / 2,
+        "yard_single": sum(yard[1:]) / 2,
         "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+
+
+def _yardstick() -> float:
+    """Processor seconds of something that is always the same: the machine's speed drifts with what else it does."""
+    cpu = time.process_time()
+    for _ in range(500):
+        Lock.objects.filter(name="dispatcher").values_list("fence", flat=True).first()
+    return (time.process_time() - cpu) / 500
 
 
 def _timed(dispatcher: Dispatcher, free: int | None) -> tuple[int, float, float]:
