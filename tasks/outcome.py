@@ -59,13 +59,22 @@ class Evidence(Record):
     fault: NodeFaultEvidence | None = None
 
 
+MOST_POINTS = 300
+"""Points of a series that a node sends."""
+
+
 class UsagePoint(Record):
-    """One point of the 1 Hz series: ``t`` is seconds since the program started, ``cpu_seconds`` is cumulative."""
+    """One point of the 1 Hz series: ``t`` is seconds since the program started.
+
+    ``cpu_seconds`` and the bytes read and written are cumulative; None where the node's kernel does not tell.
+    """
 
     t: float
     memory_bytes: int
     cpu_seconds: float
     pids: int
+    io_read_bytes: int | None = None
+    io_write_bytes: int | None = None
 
 
 class Usage(Record):
@@ -80,7 +89,8 @@ class Usage(Record):
     io_read_bytes: int | None = None
     io_write_bytes: int | None = None
     storage_peak_bytes: int | None = None
-    series: tuple[UsagePoint, ...] = ()
+    # Nodes that sent twice as many are still about.
+    series: Annotated[tuple[UsagePoint, ...], Field(max_length=2 * MOST_POINTS)] = ()
 
 
 class OutputFile(Record):

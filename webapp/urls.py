@@ -8,7 +8,7 @@ from django.urls import URLPattern, URLResolver, path
 
 from webapp import health, metrics
 from webapp.api.routes import api
-from webapp.views import nodes, people, submit, task, tasks
+from webapp.views import again, files, logs, nodes, people, submit, task, tasks
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", tasks.task_list, name="tasks"),
@@ -16,6 +16,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tasks/example/", tasks.example, name="tasks-example"),
     path("tasks/<str:task_id>/", task.task_page, name="task"),
     path("tasks/<str:task_id>/cancel/", task.cancel, name="task-cancel"),
+    path("tasks/<str:task_id>/again/", again.again_page, name="task-again"),
+    path("tasks/<str:task_id>/file/", files.preview, name="task-file"),
+    path("tasks/<str:task_id>/picture/", files.picture, name="task-picture"),
+    path("tasks/<str:task_id>/log/<str:stream>/", logs.download, name="task-log"),
     path("submit/", submit.submit_page, name="submit"),
     path("nodes/", nodes.node_list, name="nodes"),
     path("nodes/<str:name>/<str:verb>/", nodes.change, name="node-change"),

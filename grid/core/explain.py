@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from grid.core import policy, quotas, snapshot
+from grid.core import estimate, policy, quotas, snapshot
 from grid.core.conf import conf
 from grid.core.ids import order_of
 from grid.core.models import Task
@@ -36,6 +36,8 @@ def explain(task: Task, now: datetime) -> ExplainView:
     decision = decide(backlogs, nodes, conf().licences, shares, now.timestamp(), rules)
     found = explain_placement(demand, queued, nodes, conf().licences, now.timestamp(), decision.reservations)
     before = position(queued, demand, backlogs, shares, grid_capacity(nodes), _earlier(task, backlogs))
+    # What is held back, or fits nowhere, waits for something else than for those before it.
+    guess = estimate.of_start(before) if found.can_ever_run and not held_back else None
     return ExplainView(
         task=task.id,
         state=state,
@@ -43,6 +45,8 @@ def explain(task: Task, now: datetime) -> ExplainView:
         position=before + 1,
         queued=max(before + 1, sum(backlog.count for backlog in backlogs)),
         exact=all(backlog.count < MOST_COUNTED for backlog in backlogs),
+        estimate_seconds=guess.seconds if guess else None,
+        estimate=guess.words if guess else "",
         can_ever_run=found.can_ever_run,
         nodes=tuple(
             NodeReasons(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +15,9 @@ from tasks.errors import Conflict, NotFound
 from tasks.states import AttemptState
 
 STREAMS = ("stdout", "stderr")
+SEARCH_BYTES = 32 * 1024**2
+_SEARCH_BLOCK = 1024**2
+_READ_BLOCK = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,47 @@ def read(attempt: Attempt, stream: str, offset: int, limit: int) -> LogPart:
             return LogPart(file.read(limit), size, complete)
     except FileNotFoundError:
         return LogPart(b"", 0, complete)
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What a search found: the offset of the next match, or None and how far it looked; ``over`` at the log's end."""
+
+    offset: int | None
+    looked_to: int
+    over: bool
+
+
+def find(attempt_id: str, stream: str, needle: bytes, at: int, *, backward: bool = False) -> Sought:
+    """The next place of ``needle`` from ``at`` on (or the last before it), whatever the case of ASCII letters.
+
+    A search looks through ``SEARCH_BYTES`` and no more; it can go on from ``looked_to``.
+    """
+    needle, overlap = needle.lower(), max(0, len(needle) - 1)
+    try:
+        with _path(attempt_id, stream).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            low, high = (max(0, at - SEARCH_BYTES), min(at, size)) if backward else (at, min(size, at + SEARCH_BYTES))
+            starts = range(low, high, _SEARCH_BLOCK)
+            for start in reversed(starts) if backward else starts:
+                end = min(start + _SEARCH_BLOCK, high)
+                file.seek(start)
+                block = file.read(end - start + overlap).lower()
+                found = block.rfind(needle) if backward else block.find(needle)
+                if found >= 0:
+                    return Sought(start + found, start + found, over=False)
+            return Sought(None, low if backward else high, low == 0 if backward else high >= size)
+    except FileNotFoundError:
+        return Sought(None, at, over=True)
+
+
+def whole(attempt_id: str, stream: str) -> Iterator[bytes]:
+    """All of a stream as it is now, in blocks."""
+    with suppress(FileNotFoundError), _path(attempt_id, stream).open("rb") as file:
+        left = os.fstat(file.fileno()).st_size
+        while left > 0 and (block := file.read(min(left, _READ_BLOCK))):
+            left -= len(block)
+            yield block
 
 
 def missing(since: datetime, most: int) -> tuple[int, int]:

@@ -146,7 +146,7 @@ def test_a_running_task_shows_its_log_and_where_it_goes_on(ada: Client) -> None:
     (log,) = [attrs for tag, attrs in page.found if attrs.get("id") == "log"]
     assert (log["data-offset"], log["data-attempt"]) == ("70000", attempt.id)
     assert "data-complete" not in log
-    assert "only in the download" in page.text
+    assert "Load earlier output" in page.text
     assert [attrs["data-events"] for tag, attrs in page.found if tag == "body"] == [f"/api/v1/events?task={task.id}"]
 
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from grid.core import access, explain, logs, present, records
-from grid.core.models import Attempt, Task
-from tasks.errors import NotFound
+from grid.core import access, explain, present, records
+from grid.core.models import Task
+from tasks.limits import Limits
+from tasks.outcome import OutputFile
 from tasks.states import TaskState
 from tasks.views import AttemptView, TaskView
+from webapp import plots
 from webapp.forms import CancelForm
+from webapp.views.again import described, new_key
+from webapp.views.files import looks_like_picture
+from webapp.views.finding import task_or_404
+from webapp.views.logs import window, wish_of
 from webapp.views.people import person
 
-TAIL_BYTES = 64 * 1024
+MOST_PICTURES = 8
+MOST_FILES = 500
 BAR = 1000
 _PHASES = (
     ("queue", "waited"),
@@ -46,14 +52,12 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class LogTail:
-    """The end of a stream, and where the live log goes on from. ``cut`` bytes before it are only in the download."""
+class Command:
+    """How to do a thing elsewhere than on the page: the line for a shell, and that for Python."""
 
-    stream: str
-    text: str
-    offset: int
-    cut: int
-    complete: bool
+    title: str
+    shell: str
+    python: str
 
 
 @login_required
@@ -61,26 +65,47 @@ class LogTail:
 def task_page(request: HttpRequest, task_id: str) -> HttpResponse:
     """All about one task."""
     now = timezone.now()
-    task = _task(request, task_id)
+    task = task_or_404(request, task_id)
     view = present.task_view(task)
     attempts = [present.attempt_view(row) for row in task.attempts.select_related("node").order_by("number")]
-    stream = "stderr" if request.GET.get("stream") == "stderr" else "stdout"
+    last = attempts[-1] if attempts else None
     context = {
         "now": now,
         "task": view,
         "attempts": attempts,
-        "last": attempts[-1] if attempts else None,
+        "last": last,
         "events": present.timeline(task),
-        "timeline": timeline(view, attempts[-1] if attempts else None, now),
-        "log": _tail(task.attempt, stream, view),
+        "timeline": timeline(view, last, now),
+        "log": window(view, attempts, wish_of(request.GET)),
         "streams": ("stdout", "stderr"),
         "merged": _merged(task),
-        "spec": json.dumps(task.spec, indent=2, ensure_ascii=False),
+        "spec": described(task),
+        "spec_hash": task.spec_hash,
+        "inputs": task.inputs.order_by("path").values_list("path", "blob_id")[:MOST_FILES],
         "limits": task.limits,
         "why": None if view.state.final or view.state == TaskState.RUNNING else explain.explain(task, now),
         "cancel": CancelForm(),
+        "may_change": access.may_change(person(request), task),
+        "key": new_key(),
+        "commands": commands(view),
+        **_left(last, task),
     }
     return render(request, "task.html", context)
+
+
+def _left(last: AttemptView | None, task: Task) -> dict[str, object]:
+    """What the newest attempt left: its first files, those that look like pictures, the plots of what it used."""
+    files: tuple[OutputFile, ...] = last.files if last else ()
+    pictures = [file for file in files if looks_like_picture(file.path, file.size)]
+    limits = Limits.model_validate(task.limits)
+    if last is not None and last.memory_bytes is not None:
+        limits = limits.model_copy(update={"memory": last.memory_bytes})
+    return {
+        "files": files[:MOST_FILES],
+        "more_files": max(0, len(files) - MOST_FILES),
+        "pictures": pictures[:MOST_PICTURES],
+        "plots": plots.pictures(last.usage, limits) if last and last.usage else None,
+    }
 
 
 @login_required
@@ -88,7 +113,7 @@ def task_page(request: HttpRequest, task_id: str) -> HttpResponse:
 def cancel(request: HttpRequest, task_id: str) -> HttpResponse:
     """Cancel the task and show it."""
     form = CancelForm(request.POST)
-    user, task = person(request), _task(request, task_id)
+    user, task = person(request), task_or_404(request, task_id)
     if not access.may_change(user, task):
         raise PermissionDenied("you may look at this task; it is somebody else's")
     if form.is_valid():
@@ -119,23 +144,21 @@ def timeline(task: TaskView, last: AttemptView | None, now: datetime) -> tuple[S
     return tuple(stretches)
 
 
-def _task(request: HttpRequest, task_id: str) -> Task:
-    try:
-        return access.get_task(person(request), task_id)
-    except NotFound as error:
-        raise Http404(str(error)) from None
+def commands(task: TaskView) -> tuple[Command, ...]:
+    """The same as the buttons of the page do, in a shell and in Python."""
+    found = [Command("Look at it", f"grid status {task.id}", f'task = grid.get("{task.id}")')]
+    found.append(
+        Command("Read its output", f"grid logs {task.id} -f", "for text in task.logs(follow=True): print(text)")
+    )
+    if task.state.final:
+        found.append(Command("Fetch its files", f"grid result {task.id} result/", 'task.download("result")'))
+    else:
+        found.append(Command("Why it waits", f"grid explain {task.id}", "print(task.explain().summary)"))
+        found.append(Command("Cancel it", f'grid cancel {task.id} --reason "why"', 'task.cancel("why")'))
+    found.append(Command("Run it again", f"grid again {task.id}", "new = task.again()"))
+    return tuple(found)
 
 
 def _merged(task: Task) -> bool:
     """Whether both streams go to one file, so that all output is in stdout."""
     return bool(task.spec.get("stdout")) and task.spec.get("stdout") == task.spec.get("stderr")
-
-
-def _tail(attempt: Attempt | None, stream: str, task: TaskView) -> LogTail:
-    if attempt is None:
-        return LogTail(stream, "", 0, 0, task.state.final)
-    known = logs.read(attempt, stream, 0, 0).size
-    start = max(0, known - TAIL_BYTES)
-    part = logs.read(attempt, stream, start, TAIL_BYTES)
-    text = part.data.decode(errors="replace")
-    return LogTail(stream, text, start + len(part.data), start, part.complete and task.state.final)

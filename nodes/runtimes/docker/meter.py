@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from observer.cgroups import Group, GroupUsage
-from tasks.outcome import Usage, UsagePoint
+from tasks.outcome import MOST_POINTS, Usage, UsagePoint
 
 _POINT_SECONDS = 1.0
-_MOST_POINTS = 600
 
 
 class Meter:
@@ -47,6 +46,8 @@ class Meter:
                     memory_bytes=now.memory_bytes or 0,
                     cpu_seconds=round(now.cpu_seconds, 6),
                     pids=self._own(now.pids) or 0,
+                    io_read_bytes=now.io_read_bytes,
+                    io_write_bytes=now.io_write_bytes,
                 )
             )
             self._next_seconds = wall_seconds - wall_seconds % self._every_seconds + self._every_seconds
@@ -80,6 +81,6 @@ class Meter:
     def _add(self, point: UsagePoint) -> None:
         """A long task keeps fewer points, further apart: a result must not grow with the time it took."""
         self._series.append(point)
-        if len(self._series) >= _MOST_POINTS:
+        if len(self._series) >= MOST_POINTS:
             del self._series[::2]
             self._every_seconds *= 2

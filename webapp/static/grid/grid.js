@@ -1,8 +1,7 @@
-// Live parts of pages that work without them: lists and tasks follow the event stream, logs go on from their offset.
+// Live parts of pages that work without them: lists and tasks follow the event stream.
 "use strict";
 
 const PAUSE_MS = 400;
-const MOST_SHOWN = 1024 * 1024;
 
 function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
@@ -61,43 +60,6 @@ function seen() {
   return new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
 }
 
-async function followLog(log) {
-  let offset = Number(log.dataset.offset);
-  let attempt = log.dataset.attempt;
-  let decoder = new TextDecoder();
-  for (;;) {
-    await seen();
-    const answer = await fetch(`${log.dataset.url}?offset=${offset}&wait=25`).catch(() => null);
-    if (answer === null || answer.status >= 500) { await sleep(2000); continue; }
-    if (!answer.ok) return;
-    const current = answer.headers.get("Grid-Log-Attempt");
-    if (current !== attempt) {
-      // The task is tried again: its output begins anew.
-      if (attempt) { log.textContent = ""; decoder = new TextDecoder(); }
-      attempt = current;
-      if (offset) { offset = 0; continue; }
-    }
-    const bytes = await answer.arrayBuffer();
-    offset += bytes.byteLength;
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    log.append(decoder.decode(bytes, { stream: true }));
-    if (log.textContent.length > MOST_SHOWN) log.textContent = log.textContent.slice(-MOST_SHOWN / 2);
-    if (atEnd) log.scrollTop = log.scrollHeight;
-    const note = document.getElementById("log-note");
-    if (bytes.byteLength) note.textContent = "";
-    if (answer.headers.get("Grid-Log-Complete") === "true") {
-      note.textContent = log.textContent ? "" : "It printed nothing.";
-      return;
-    }
-    if (bytes.byteLength === 0) await sleep(200);
-  }
-}
-
 if (document.body.dataset.events) followEvents(document.body.dataset.events);
 const seconds = Number(document.body.dataset.refreshSeconds);
 if (seconds) setInterval(refreshSoon, seconds * 1000);
-const log = document.getElementById("log");
-if (log) {
-  log.scrollTop = log.scrollHeight;
-  if (!("complete" in log.dataset)) followLog(log);
-}
