@@ -18,7 +18,7 @@ from django.db.models.functions import Cast, Concat
 
 from grid.core import access, present
 from grid.core.models import Task
-from tasks.alike import cause_of
+from tasks.alike import EXIT, cause_of
 from tasks.errors import Fault, SpecError
 from tasks.views import TaskPage, TaskView
 
@@ -82,7 +82,7 @@ def look(user: User, filters: Mapping[str, str], place: Place, window: int = 0) 
         rest["owner"] = _numbers(rest["owner"])
     walk, rest = _leading(access.visible_tasks(user), rest, led=not access.sight(user).everything)
     walk = _from(walk, place)
-    beside = {name: given[name] for name in ("label", "text", "cause") if name in given}
+    beside: dict[str, str] = {name: given[name] for name in ("label", "text", "cause") if name in given}
     text = beside.get("text", "")
     if text and _is_id(text):
         walk = walk.filter(id__gte=text, id__lt=f"{text}g")
@@ -143,8 +143,8 @@ def _beside(tasks: QuerySet[Task], rest: Words, beside: Mapping[str, str]) -> Qu
     if text := beside.get("text"):
         tasks = tasks.filter(name__icontains=text)
     if cause := beside.get("cause"):
-        name, value = cause_of(cause)
-        tasks = tasks.filter(exit_code=value) if name == "exit" else tasks.filter(**{f"limits__{name}": value})
+        name, number = cause_of(cause)
+        tasks = tasks.filter(**{"exit_code" if name == EXIT else f"limits__{name}": number})
     return tasks
 
 
