@@ -8,7 +8,7 @@ from django.urls import URLPattern, URLResolver, path
 
 from webapp import health, metrics
 from webapp.api.routes import api
-from webapp.views import again, files, logs, nodes, people, submit, task, tasks
+from webapp.views import account, again, files, logs, nodes, people, staff, submit, task, tasks
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", tasks.task_list, name="tasks"),
@@ -29,6 +29,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health", health.ready, name="health"),
     path("health/live", health.live, name="health-live"),
     path("metrics", metrics.scrape, name="metrics"),
+    path("account/", account.account, name="account"),
+    path("account/share/", account.share, name="account-share"),
+    path("account/tokens/<int:token_id>/revoke/", account.revoke, name="account-revoke"),
+    path("staff/", staff.overview, name="staff"),
+    path("staff/audit/", staff.audit_page, name="staff-audit"),
+    path("staff/users/<str:name>/", staff.user_page, name="staff-user"),
+    path("staff/groups/<path:name>/", staff.group_page, name="staff-group"),
     path("admin/", admin.site.urls),
 ]
 

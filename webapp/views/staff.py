@@ -1,0 +1,162 @@
+"""Operators' pages: people, groups, what is decided for them and what they use of it, and the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+
+from grid.core import access, audit, people, quotas, standing
+from grid.core.conf import conf
+from grid.core.groups import CLIENTS
+from grid.core.models import Attempt
+from grid.core.standing import Bound
+from tasks.errors import GridError
+from tasks.states import AttemptState
+from tasks.terms import KEPT, Rules
+from webapp.staffforms import NewGroupForm, NewUserForm, PersonForm, RulesForm
+from webapp.views.people import person
+
+PAGE = 100
+
+_View = Callable[..., HttpResponse]
+
+
+def staff_only(view: _View) -> _View:
+    """The view for operators; others are told so."""
+
+    @login_required
+    def guarded(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponse:
+        if not person(request).is_staff:
+            raise PermissionDenied("this page is for operators")
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+@staff_only
+@require_http_methods(["GET", "HEAD", "POST"])
+def overview(request: HttpRequest) -> HttpResponse:
+    """Users and groups; new ones are made here."""
+    if request.method == "POST":
+        return _made(request)
+    after = request.GET.get("after", "")
+    rows = list(User.objects.filter(username__gt=after).order_by("username").prefetch_related("groups")[: PAGE + 1])
+    book = standing.book(timezone.now())
+    active = Attempt.objects.exclude(state=AttemptState.ENDED).filter(task__owner__in=[row.pk for row in rows])
+    running = dict(active.values_list("task__owner_id").annotate(Count("id")).order_by())
+    context = {
+        "now": timezone.now(),
+        "people": [(row, running.get(row.pk, 0), row.pk in book.users) for row in rows[:PAGE]],
+        "next": rows[PAGE - 1].username if len(rows) > PAGE else "",
+        "groups": Group.objects.annotate(members=Count("user")).order_by("name"),
+        "ruled": {club.pk for club in book.clubs},
+        "new_user": NewUserForm(auto_id="user_%s"),
+        "new_group": NewGroupForm(auto_id="group_%s"),
+        "server": _of_server(),
+    }
+    return render(request, "staff.html", context)
+
+
+def _of_server() -> list[tuple[str, str]]:
+    """What holds for everybody, by the server's settings."""
+    found = conf()
+    quota = found.user_quota.model_dump(exclude_none=True, exclude_defaults=True)
+    kept = {kind: getattr(found.retention, kind) for kind in KEPT}
+    days = [f"{kind}: " + ", ".join(f"{word} {number:g}" for word, number in kept[kind].items()) for kind in KEPT]
+    return [
+        ("Quota of each user", ", ".join(f"{name} {value}" for name, value in quota.items()) or "none"),
+        ("Images", ", ".join(found.images) or "all"),
+        ("Images put in place of others", ", ".join(f"{a} → {b}" for a, b in found.image_names.items()) or "none"),
+        ("Days kept after the end", "; ".join(one for one in days if not one.endswith(": ")) or "all for ever"),
+        ("Contents that nothing uses", f"deleted after {found.retention_unused_days:g} days"),
+        ("Who may submit", "everybody with an account" if found.open_submit else f"members of {CLIENTS}"),
+    ]
+
+
+def _made(request: HttpRequest) -> HttpResponse:
+    """Make the user or the group of the form that was sent."""
+    user_form, group_form = NewUserForm(request.POST), NewGroupForm(request.POST)
+    if group_form.is_valid():
+        group, _ = Group.objects.get_or_create(name=group_form.cleaned_data["group"])
+        return redirect("staff-group", group.name)
+    if not user_form.is_valid():
+        messages.error(request, "Give it a name.")
+        return redirect("staff")
+    name, password = user_form.cleaned_data["name"], people.new_password()
+    try:
+        people.add(name, password, email=user_form.cleaned_data["email"], groups=[CLIENTS])
+    except GridError as error:
+        messages.error(request, str(error))
+        return redirect("staff")
+    # Shown in the answer itself and kept nowhere.
+    return render(request, "staff_password.html", {"name": name, "password": password}, status=201)
+
+
+@staff_only
+@require_http_methods(["GET", "HEAD", "POST"])
+def user_page(request: HttpRequest, name: str) -> HttpResponse:
+    """One user: groups, account, and what is decided for them."""
+    user = User.objects.filter(username=name).first()
+    if user is None:
+        raise Http404(f'there is no user "{name}"')
+    chosen = {"groups": user.groups.all(), "active": user.is_active}
+    membership = PersonForm(request.POST or None, initial=chosen, auto_id="person_%s")
+    if request.method == "POST" and "membership" in request.POST and membership.is_valid():
+        people.set_groups(user, [group.name for group in membership.cleaned_data["groups"]])
+        if membership.cleaned_data["active"] != user.is_active:
+            people.set_active(user, active=membership.cleaned_data["active"])
+        messages.info(request, "Saved.")
+        return redirect("staff-user", user.username)
+    return _ruled(request, user, f"User {user.username}", {"membership": membership})
+
+
+@staff_only
+@require_http_methods(["GET", "HEAD", "POST"])
+def group_page(request: HttpRequest, name: str) -> HttpResponse:
+    """One group: its members, and what is decided for them."""
+    group = Group.objects.filter(name=name).first()
+    if group is None:
+        raise Http404(f'there is no group "{name}"')
+    members = list(group.user_set.order_by("username").values_list("username", flat=True)[:PAGE])
+    return _ruled(request, group, f"Group {group.name}", {"members": members, "is_group": True})
+
+
+def _ruled(request: HttpRequest, of: User | Group, title: str, more: dict[str, object]) -> HttpResponse:
+    """The page of a user or group with the form of its rules."""
+    now = timezone.now()
+    form = RulesForm(request.POST) if "rules" in request.POST else RulesForm.of(standing.rules_of(of))
+    if request.method == "POST" and form.is_bound and form.is_valid():
+        standing.decide(of, form.rules, by=person(request).username, now=now)
+        access.forget()
+        messages.info(request, "Saved. It holds for tasks that are submitted or started from now on.")
+        return redirect(request.path)
+    if isinstance(of, User):
+        bounds = standing.bounds(of.pk, now) or (Bound(f"user {of.username}", frozenset({of.pk}), Rules().quota),)
+    else:
+        members = frozenset(of.user_set.values_list("pk", flat=True))
+        bounds = (Bound(f"group {of.name}", members, standing.rules_of(of).quota),)
+    used = [(bound, quotas.usage(bound, now)) for bound in bounds]
+    context = {"title": title, "form": form, "used": used, **more}
+    return render(request, "staff_rules.html", context, status=422 if form.errors else 200)
+
+
+@staff_only
+@require_safe
+def audit_page(request: HttpRequest) -> HttpResponse:
+    """The audit log, newest first."""
+    asked = {name: request.GET.get(name, "")[:150] for name in ("actor", "action")}
+    after = request.GET.get("after", "")
+    before = int(after) if after.isascii() and after.isdigit() and len(after) < 19 else None
+    rows = audit.entries(**asked, before=before, limit=PAGE + 1)
+    older = urlencode({**asked, "after": rows[PAGE - 1].id}) if len(rows) > PAGE else ""
+    return render(request, "audit.html", {"entries": rows[:PAGE], "asked": asked, "older": older})
