@@ -20,7 +20,7 @@ from django.utils import timezone
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
-from grid.core import tokens
+from grid.core import throttle, tokens
 from grid.core.models import Node
 from grid.core.tokens import Scope
 from tasks.errors import NotAllowed
@@ -50,11 +50,23 @@ class Request(HttpRequest):
     auth: Caller
 
 
-def of_token(clear: str) -> Caller:
-    """The caller that a token stands for; raises NotKnown."""
+class TooOften(NotAllowed):
+    """So many unknown tokens came from one address that further ones are told to wait (429)."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__("too many unknown tokens came from this address; a good one still passes")
+        self.retry_after_seconds = retry_after_seconds
+
+
+def of_token(clear: str, address: str) -> Caller:
+    """The caller that a token stands for; raises NotKnown, and TooOften where many came from ``address``."""
+    now = timezone.now()
     try:
-        token = tokens.authenticate(clear, timezone.now())
+        token = tokens.authenticate(clear, now)
     except NotAllowed as error:
+        until = throttle.token_failed(address, now)
+        if until is not None:
+            raise TooOften((until - now).total_seconds()) from None
         raise NotKnown(str(error)) from None
     scopes = frozenset(Scope(word) for word in token.scopes)
     if token.node is not None:
@@ -80,10 +92,10 @@ def of_session(request: HttpRequest) -> Caller:
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    """Who asks; a token goes before a session. Raises NotKnown."""
+    """Who asks; a token goes before a session. Raises NotKnown, TooOften."""
     kind, _, clear = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        return of_token(clear.strip())
+        return of_token(clear.strip(), str(request.META.get("REMOTE_ADDR") or ""))
     return of_session(request)
 
 

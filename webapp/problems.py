@@ -29,7 +29,7 @@ from tasks.errors import (
     TooLarge,
     Unavailable,
 )
-from webapp.auth import NotKnown
+from webapp.auth import NotKnown, TooOften
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ CONTENT_TYPE = "application/problem+json"
 # From the special to the general: the first that fits an error decides.
 _STATUS: tuple[tuple[type[GridError], int, str], ...] = (
     (NotKnown, 401, "Who are you?"),
+    (TooOften, 429, "Too many failures"),
     (NotAllowed, 403, "Not allowed"),
     (NotFound, 404, "Not found"),
     (Stale, 409, "Stale"),
@@ -68,7 +69,7 @@ def problem_of(error: GridError) -> HttpResponse:
     response = problem(status, title, str(error), **more)
     if isinstance(error, NotKnown):
         response.headers["WWW-Authenticate"] = 'Bearer realm="grid"'
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooOften):
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     return response
 

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, path
 
-from webapp import health, metrics
+from webapp import health, identity, metrics
 from webapp.api.routes import api
 from webapp.views import account, again, files, logs, nodes, people, staff, submit, task, tasks
 
@@ -24,6 +24,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("nodes/", nodes.node_list, name="nodes"),
     path("nodes/<str:name>/<str:verb>/", nodes.change, name="node-change"),
     path("login/", people.ThrottledLogin.as_view(), name="login"),
+    path("login/external/", identity.Begin.as_view(), name="oidc-begin"),
+    path("login/external/callback/", identity.Return.as_view(), name="oidc-callback"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("api/", api.urls),
     path("health", health.ready, name="health"),
@@ -36,6 +38,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("staff/audit/", staff.audit_page, name="staff-audit"),
     path("staff/users/<str:name>/", staff.user_page, name="staff-user"),
     path("staff/groups/<path:name>/", staff.group_page, name="staff-group"),
+    path("admin/login/", people.operators_login),
     path("admin/", admin.site.urls),
 ]
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
-from django.contrib.auth.views import LoginView
-from django.core.cache import cache
+from django.contrib.auth.views import LoginView, redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
 
-TRIES = 5
-TRIES_OF_ADDRESS = 50
-PAUSE_SECONDS = 60
+from grid.core import throttle
+from webapp import identity
 
 
 def person(request: HttpRequest) -> User:
@@ -23,45 +26,65 @@ def person(request: HttpRequest) -> User:
     return request.user
 
 
+@method_decorator(never_cache, name="dispatch")
 class ThrottledLogin(LoginView):
-    """Log-in: after five wrong passwords for one name from one address, a minute's pause.
+    """Log-in: after five wrong passwords for one name from one address a pause, which doubles with each further one.
 
-    The pause is for the pair, so that nobody can lock somebody else out; all names from one address share a wider
-    brake.
+    What counts, and for how long, is in ``tasks/brakes.py``. All ways to log in with a password lead here.
     """
 
     template_name = "login.html"
     redirect_authenticated_user = True
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """With the name of the external log-in, where there is one."""
+        return super().get_context_data(external=identity.oidc_label(), **kwargs)
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Check the password, unless it was wrong too often."""
-        if any(cache.get(key, 0) >= most for key, most in self._brakes().items()):
-            form = AuthenticationForm(request)
-            response = self.render_to_response(
-                self.get_context_data(form=form, pause_seconds=PAUSE_SECONDS), status=429
-            )
-            response.headers["Retry-After"] = str(PAUSE_SECONDS)
-            return response
+        now = timezone.now()
+        until = throttle.login_pause(self._name, self._address, now)
+        if until is not None:
+            return self._paused(until, now)
         return super().post(request, *args, **kwargs)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        """The right password takes the pair's brake off."""
-        cache.delete(next(iter(self._brakes())))
-        return super().form_valid(form)
+        """The right password takes the name's brakes off; what is left of sessions that have expired goes."""
+        throttle.login_succeeded(self._name, self._address)
+        answer = super().form_valid(form)
+        self.request.session.clear_expired()
+        return answer
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
         """Count the failure."""
-        for key in self._brakes():
-            cache.add(key, 0, PAUSE_SECONDS)
-            try:
-                cache.incr(key)
-            except ValueError:  # it expired between the two lines
-                cache.set(key, 1, PAUSE_SECONDS)
+        throttle.login_failed(self._name, self._address, timezone.now())
         return super().form_invalid(form)
 
-    def _brakes(self) -> dict[str, int]:
-        """The counters of this attempt, with the number at which each stops it."""
-        address = self.request.META.get("REMOTE_ADDR", "")
-        name = self.request.POST.get("username", "").casefold()
-        pair = hashlib.sha256(f"{address}\0{name}".encode(errors="replace")).hexdigest()
-        return {f"login-{pair}": TRIES, f"login-from-{address}": TRIES_OF_ADDRESS}
+    def _paused(self, until: datetime, now: datetime) -> HttpResponse:
+        """Say when to try again."""
+        seconds = math.ceil((until - now).total_seconds())
+        context = self.get_context_data(form=AuthenticationForm(self.request), until=until, pause=_words(seconds))
+        response = self.render_to_response(context, status=429)
+        response.headers["Retry-After"] = str(seconds)
+        return response
+
+    @property
+    def _name(self) -> str:
+        return self.request.POST.get("username", "")
+
+    @property
+    def _address(self) -> str:
+        return str(self.request.META.get("REMOTE_ADDR") or "")
+
+
+def operators_login(request: HttpRequest) -> HttpResponse:
+    """The admin's own log-in is the one of all pages, with its brake; who is in already and no operator is told so."""
+    if request.user.is_authenticated:
+        raise PermissionDenied("these pages are for operators")
+    return redirect_to_login(request.GET.get("next") or "/admin/")
+
+
+def _words(seconds: int) -> str:
+    if seconds < 100:
+        return f"{seconds} seconds"
+    return f"{math.ceil(seconds / 60)} minutes"
