@@ -19,7 +19,7 @@ from tests.support.story import PATIENCE_SECONDS, a_waiting_task, ended_once, ma
 
 pytestmark = [pytest.mark.needs("docker", "busybox", "root"), pytest.mark.timeout(240)]
 
-LEASE_SECONDS = 20
+LEASE_SECONDS = 60
 """A lease that outlasts the fault: here nothing may be lost, and nothing is."""
 
 

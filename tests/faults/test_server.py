@@ -37,7 +37,7 @@ FILES = {"a": b"first " * 1000, "b": b"second " * 1000, "c": b""}
 @pytest.fixture(scope="module")
 def grid_options() -> Mapping[str, object]:
     """A lease that outlasts the start of a server on a busy machine: here nothing may be lost, and nothing is."""
-    return {"lease_seconds": 20}
+    return {"lease_seconds": 60}
 
 
 # ------------------------------------------------------------------------------------------- programs that come back
