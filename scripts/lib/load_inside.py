@@ -47,9 +47,10 @@ SLOTS = 10
 def seed(count: int, ended: int = 0) -> dict[str, Any]:
     """Fill the queue up to ``count`` tasks of several owners and needs, and the record with ``ended`` others."""
     began = time.monotonic()
-    patterns = [_pattern(owner, kind) for kind in range(KINDS) for owner in range(OWNERS)]
+    # All have waited for longer than the grid's patience: whether it makes reservations must not differ by the length.
+    now = timezone.now() - timedelta(hours=1)
+    patterns = [_pattern(owner, kind, now) for kind in range(KINDS) for owner in range(OWNERS)]
     missing = count - Task.objects.filter(state=TaskState.QUEUED).count()
-    now = timezone.now()
     _write(_copies(patterns, missing, now))
     failed = ended - Task.objects.filter(state=TaskState.FAILED).count()
     _write(_ended(patterns, failed, now))
@@ -61,13 +62,13 @@ def seed(count: int, ended: int = 0) -> dict[str, Any]:
     return {"seeded": max(missing, 0), "seconds": time.monotonic() - began}
 
 
-def _pattern(owner: int, kind: int) -> Task:
+def _pattern(owner: int, kind: int, now: datetime) -> Task:
     """A task that came through the door, to be copied."""
     user, _ = User.objects.get_or_create(username=f"owner{owner}")
     limits = {"memory": "64M", "cpus": 0.25 * (kind + 1), "time": "30s"}
     spec = {"image": "busybox", "args": ["uname", "-a"], "limits": limits, "labels": {"course": f"c{owner}"}}
     task, _ = intake.submit(
-        owner=user, spec=spec, contents={}, default_name="pattern", idempotency_key=f"pattern{kind}", now=timezone.now()
+        owner=user, spec=spec, contents={}, default_name="pattern", idempotency_key=f"pattern{kind}", now=now
     )
     return task
 
