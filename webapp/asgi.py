@@ -54,7 +54,7 @@ SILENCE_SECONDS = 60.0
 LIVE = re.compile(r"/api/v1/(events|tasks/[^/]+/(wait|result/wait|logs/[^/]+))")
 BULK = re.compile(
     r"/api/v1/(blobs/[0-9a-fA-F]{64}|node/attempts/[^/]+/(blobs|logs)/[^/]+|tasks/[^/]+/files/.+)"
-    r"|/submit/|/tasks/[^/]+/(file|picture|log/[^/]+)/"
+    r"|/flower/.*|/submit/|/tasks/[^/]+/(file|picture|log/[^/]+)/"
 )
 
 

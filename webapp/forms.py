@@ -53,6 +53,13 @@ class NodeForm(forms.Form):
     minutes = forms.FloatField(required=False, min_value=0, max_value=525_600)
 
 
+class JoinForm(forms.Form):
+    """The node that may join; ``renew`` gives one that is there a new token."""
+
+    name = forms.CharField(max_length=100, widget=forms.TextInput(attrs={"placeholder": "lab7", "autocomplete": "off"}))
+    renew = forms.BooleanField(required=False)
+
+
 class SeveralFiles(forms.ClearableFileInput):
     """An input that takes many files."""
 

@@ -8,7 +8,7 @@ from django.urls import URLPattern, URLResolver, path
 
 from webapp import health, identity, metrics
 from webapp.api.routes import api
-from webapp.views import account, again, files, logs, nodes, people, staff, submit, task, tasks
+from webapp.views import account, again, files, flower, logs, nodes, people, queue, staff, submit, task, tasks
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", tasks.task_list, name="tasks"),
@@ -22,7 +22,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tasks/<str:task_id>/log/<str:stream>/", logs.download, name="task-log"),
     path("submit/", submit.submit_page, name="submit"),
     path("nodes/", nodes.node_list, name="nodes"),
+    path("nodes/join/", nodes.join, name="nodes-join"),
+    path("node/<str:name>/", nodes.node_page, name="node"),
     path("nodes/<str:name>/<str:verb>/", nodes.change, name="node-change"),
+    path("queue/", queue.queue_page, name="queue"),
+    path("flower/", flower.flower, name="flower"),
+    path("flower/<path:path>", flower.flower),
     path("login/", people.ThrottledLogin.as_view(), name="login"),
     path("login/external/", identity.Begin.as_view(), name="oidc-begin"),
     path("login/external/callback/", identity.Return.as_view(), name="oidc-callback"),
@@ -31,6 +36,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health", health.ready, name="health"),
     path("health/live", health.live, name="health-live"),
     path("metrics", metrics.scrape, name="metrics"),
+    path("admin/login/", people.operators_login),
     path("account/", account.account, name="account"),
     path("account/share/", account.share, name="account-share"),
     path("account/tokens/<int:token_id>/revoke/", account.revoke, name="account-revoke"),
@@ -38,7 +44,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("staff/audit/", staff.audit_page, name="staff-audit"),
     path("staff/users/<str:name>/", staff.user_page, name="staff-user"),
     path("staff/groups/<path:name>/", staff.group_page, name="staff-group"),
-    path("admin/login/", people.operators_login),
     path("admin/", admin.site.urls),
 ]
 

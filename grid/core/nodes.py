@@ -32,7 +32,7 @@ from tasks.views import NodeStatus
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_BYTES = 512 * 1024
-_NEVER_JOINED = {"capacity": {"cpus": 0, "memory": 0, "slots": 0}}
+NEVER_JOINED = {"capacity": {"cpus": 0, "memory": 0, "slots": 0}}
 
 
 def hello(node: Node, said: Hello, now: datetime, key: str = "") -> Welcome:
@@ -251,7 +251,7 @@ def status(now: datetime) -> list[NodeStatus]:
 
 
 def _status(node: Node, now: datetime, leases: tuple[Lease, ...]) -> NodeStatus:
-    facts = Facts.model_validate(node.facts or _NEVER_JOINED)
+    facts = Facts.model_validate(node.facts or NEVER_JOINED)
     reason = snapshot.not_ready_reason(node, now)
     return NodeStatus(
         name=node.name,

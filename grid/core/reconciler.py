@@ -15,6 +15,7 @@ from grid.core import accounting, ending, records, retention, snapshot
 from grid.core.clockwatch import grant_again
 from grid.core.conf import GridSettings
 from grid.core.dispatcher import Dispatcher
+from grid.core.heat import Sampler
 from grid.core.models import Attempt, Task
 from grid.core.publisher import Publisher
 from tasks.states import ACTIVE_STATES, AttemptState, NodeMode, Phase
@@ -34,6 +35,7 @@ class Reconciler:
         self._dispatcher = dispatcher
         self._publisher = publisher
         self._ticks = 0
+        self._sampler = Sampler()
         self._trusting_until = datetime.min.replace(tzinfo=UTC)
 
     def clock_was_set(self, jump: timedelta, now: datetime) -> None:
@@ -63,6 +65,7 @@ class Reconciler:
         snapshot.rest()
         accounting.step(now, self._dispatcher.fenced)
         retention.step(self._settings, now, self._dispatcher.fenced)
+        self._sampler.step(now, self._dispatcher.fenced)
         if self._ticks % REVIVE_EVERY == 0:
             snapshot.revive()
 

@@ -58,6 +58,7 @@ class Plan:
             "GRID_BROKER_URL": self.broker_url,
             "GRID_PUBLIC_URL": self.server,
             "GRID_FLOWER_URL": self.flower_url if with_flower else "",
+            "GRID_FLOWER_AUTH": f"{FLOWER_USER}:{self.memory.flower_password}" if with_flower else "",
         }
 
 
@@ -141,7 +142,7 @@ def flower(plan: Plan, environment: Mapping[str, str]) -> Program:
         *(sys.executable, "-m", "celery", "-A", "grid.celery", "flower"),
         *(f"--address={ports.HOST}", f"--port={plan.memory.flower_port}", f"--url_prefix={FLOWER_PREFIX}"),
         *("--persistent=True", f"--db={plan.directory / 'flower' / 'flower.db'}", "--state_save_interval=60000"),
-        *("--purge_offline_workers=60", "--max_tasks=10000", "--logging=warning"),
+        *("--purge_offline_workers=60", "--max_tasks=10000", "--logging=warning", "--read_only=True"),
     )
     return Program("flower", command, kept | secret, stop_seconds=3.0)
 

@@ -60,6 +60,8 @@ API = {
     "POST /api/v1/webhooks/deliveries/{delivery_id}/redeliver": (401, 200, 404, 403, 200),
     "GET /api/v1/mail": (401, 200, 200, 403, 200),
     "PUT /api/v1/mail": (401, 200, 200, 403, 200),
+    "GET /api/v1/nodes/{name}/history": (401, 200, 200, 403, 200),
+    "GET /api/v1/queue": (401, 200, 200, 403, 200),
     "GET /api/v1/tokens": (401, 200, 200, 403, 200),
     "DELETE /api/v1/tokens/{token_id}": (401, 204, 404, 403, 204),
     "GET /api/v1/doctor": (401, 403, 403, 403, 200),
@@ -95,6 +97,9 @@ PAGES = {
     "tasks/<str:task_id>/log/<str:stream>/": (302, 200, 404, 302, 200),
     "submit/": (302, 200, 200, 302, 200),
     "nodes/": (302, 200, 200, 302, 200),
+    "nodes/join/": (302, 405, 405, 302, 405),
+    "node/<str:name>/": (302, 200, 200, 302, 200),
+    "queue/": (302, 200, 200, 302, 200),
     "nodes/<str:name>/<str:verb>/": (302, 405, 405, 302, 405),
     # There is no Flower behind this server.
     "flower/": (302, 403, 403, 302, 404),
@@ -223,6 +228,10 @@ def test_every_page_opens_to_those_and_only_those_it_should(world: World, caller
     words = {
         "<str:task_id>": world.names["task_id"],
         "<str:name>/<str:verb>": "alpha/drain",
+        "users/<str:name>": "users/ada",
+        "<path:name>": "Clients",
+        "<int:token_id>": world.names["token_id"],
+        "/node/<str:name>/": "/node/alpha/",
         "<str:stream>": "stdout",
         "/file/": "/file/?path=stdout.txt",
     }

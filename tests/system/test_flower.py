@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +96,49 @@ def test_strangers_see_nothing(grid: RunningGrid, flower: httpx.Client) -> None:
             answer = httpx.get(grid.facts["flower_url"] + path, auth=auth, timeout=10)
             assert answer.status_code == 401, path
             assert grid.facts["node"] not in answer.text.split()
+
+
+def test_staff_find_it_behind_their_log_in(grid: RunningGrid, flower: httpx.Client) -> None:
+    """Through the grid's own address: no password of Flower's, no cookie to it or from it, nothing but a window."""
+    name = hostname_of(grid.facts["node"])
+    eventually(lambda: flower.get("api/workers", params={"status": "true"}).json().get(name) is True)
+    with httpx.Client(base_url=grid.facts["server"], timeout=20) as browser:
+        assert browser.get("/flower/").headers["location"] == "/login/?next=/flower/"
+        form = {"csrfmiddlewaretoken": _form_token(browser), "username": grid.facts["user"]}
+        browser.post("/login/", data={**form, "password": Path(grid.facts["password_file"]).read_text().strip()})
+
+        assert 'href="/flower/"' in browser.get("/").text
+        page = browser.get("/flower/")
+        assert page.status_code == 200
+        assert name in page.text
+        assert "set-cookie" not in page.headers
+        script = browser.get("/flower/static/js/flower.js")
+        assert script.status_code == 200
+        assert script.headers["content-type"].startswith(("text/javascript", "application/javascript"))
+        _policy_holds(page)
+
+        wanted = {"draw": 1, "start": 0, "length": 5, "order[0][column]": 0}
+        table = browser.post("/flower/tasks/datatable", data=wanted)
+        assert table.json()["draw"] == 1
+        assert browser.post(f"/flower/api/worker/shutdown/{name}").status_code == 403
+        assert browser.get("/flower/task/none").status_code == 404
+    assert flower.post(f"api/worker/shutdown/{name}").status_code == 403
+
+
+def _form_token(browser: httpx.Client) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get("/login/").text)
+    assert found is not None
+    return found[1]
+
+
+def _policy_holds(page: httpx.Response) -> None:
+    """Nothing stands in the page that its policy keeps from running: each script is a file, or has its hash there."""
+    allowed = page.headers["content-security-policy"]
+    assert "'unsafe-inline'" not in allowed.partition("script-src ")[2].partition(";")[0]
+    inline = re.findall(r"<script(?![^>]*src=)[^>]*>(.*?)</script>", page.text, re.DOTALL)
+    assert inline
+    for text in inline:
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in allowed
 
 
 def attempts(flower: httpx.Client) -> dict[str, dict[str, Any]]:

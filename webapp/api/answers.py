@@ -11,11 +11,12 @@ from django.utils.cache import get_conditional_response
 from pydantic import BaseModel, TypeAdapter
 
 from tasks.model import Record
-from tasks.views import AttemptView, EventView, NodeStatus, TaskView
+from tasks.views import AttemptView, EventView, NodeSampleView, NodeStatus, TaskView
 
 EVENTS = TypeAdapter(list[EventView])
 ATTEMPTS = TypeAdapter(list[AttemptView])
 NODES = TypeAdapter(list[NodeStatus])
+SAMPLES = TypeAdapter(list[NodeSampleView])
 TASKS = TypeAdapter(list[TaskView])
 
 BLOCK_BYTES = 256 * 1024

@@ -7,15 +7,15 @@ from typing import Annotated
 
 from django.http import HttpResponse
 from django.utils import timezone
-from ninja import Path, Router
+from ninja import Path, Query, Router
 from pydantic import Field
 
-from grid.core import fleet, nodes
+from grid.core import fleet, heat, nodes
 from grid.core.tokens import Scope
 from tasks.errors import NotFound
 from tasks.model import Record
-from tasks.views import NewNode, NodeStatus
-from webapp.api.answers import NODES, answer, answer_list
+from tasks.views import NewNode, NodeSampleView, NodeStatus
+from webapp.api.answers import NODES, SAMPLES, answer, answer_list
 from webapp.auth import Allow, Request
 
 NodeName = Annotated[str, Path(max_length=100)]
@@ -61,6 +61,12 @@ def add(request: Request, body: AddBody) -> HttpResponse:
 def one(request: Request, name: NodeName) -> HttpResponse:
     """One node."""
     return _status(name)
+
+
+@router.get("/{name}/history", auth=Allow(Scope.READ), response=list[NodeSampleView])
+def history(request: Request, name: NodeName, hours: Annotated[float, Query(gt=0, le=168)] = 24) -> HttpResponse:
+    """How busy the node was in the last hours, in steps of ten minutes, oldest first; kept for a week."""
+    return answer_list(SAMPLES, heat.history(fleet.find(name), timezone.now() - timedelta(hours=hours)))
 
 
 @router.delete("/{name}", auth=Allow(Scope.ADMIN), response={204: None})

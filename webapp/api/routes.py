@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from ninja import NinjaAPI
-
 from webapp import problems
-from webapp.api import about, audit, blobs, events, many, node, nodes, notices, operating, outputs, secrets, tasks
+from webapp.api import (
+    about,
+    audit,
+    blobs,
+    events,
+    many,
+    node,
+    nodes,
+    notices,
+    operating,
+    outputs,
+    queue,
+    secrets,
+    tasks,
+)
+from webapp.api.description import DescribedAPI
 
-api = NinjaAPI(
+api = DescribedAPI(
     title="celery-grid",
     version="1",
     description="Tasks go in, results with a reason come out. Errors are `application/problem+json`.",
@@ -22,6 +35,7 @@ for prefix, router in (
     ("/v1/tasks", outputs.router),
     ("/v1/blobs", blobs.router),
     ("/v1/nodes", nodes.router),
+    ("/v1/queue", queue.router),
     ("/v1/node", node.router),
     ("/v1/secrets", secrets.router),
     ("/v1/events", events.router),

@@ -43,3 +43,30 @@ class Node(models.Model):
     def queue(self) -> str:
         """The Celery queue that only this node reads."""
         return queue_of(self.name)
+
+
+class NodeSample(models.Model):
+    """How busy a node was in the ten minutes from ``at`` on: means over ``looks`` looks at it, one a minute.
+
+    ``running`` is attempts; ``cpus`` and ``memory`` are the parts (0 to 1) of what it offers that attempts reserved,
+    ``others`` the part of its processors that others than the grid used; ``online`` is the part of the looks at which
+    it was heard of, ``ready`` that at which it took tasks.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, db_index=False, related_name="samples")
+    at = models.DateTimeField()
+    looks = models.PositiveSmallIntegerField()
+    online = models.FloatField()
+    ready = models.FloatField()
+    running = models.FloatField()
+    cpus = models.FloatField()
+    memory = models.FloatField()
+    others = models.FloatField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "at"], name="node_sample_once")]
+        indexes = [models.Index(fields=["at"], name="node_sample_at")]
+
+    def __str__(self) -> str:
+        return f"{self.node_id} {self.at:%Y-%m-%d %H:%M}"

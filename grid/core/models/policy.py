@@ -46,6 +46,26 @@ class CpuUse(models.Model):
         return f"{self.owner_id} {self.day}: {self.seconds:.0f} s"
 
 
+class CpuSlice(models.Model):
+    """Processor time that a user's ended attempts had reserved in the ten minutes from ``at`` on, in seconds.
+
+    Kept for a day and a bit, for people who look at the queue; quotas are counted by ``CpuUse``.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False, related_name="+")
+    at = models.DateTimeField()
+    seconds = models.FloatField(default=0.0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "at"], name="cpu_slice_once")]
+        # With all that sums need: they read the index alone.
+        indexes = [models.Index(fields=["at", "owner", "seconds"], name="cpu_slice_at")]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id} {self.at:%H:%M}: {self.seconds:.0f} s"
+
+
 class Mark(models.Model):
     """How far a work that is done piece by piece has come: ``place`` is the last key, ``at`` when that was."""
 

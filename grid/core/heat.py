@@ -1,0 +1,176 @@
+"""How busy each node was: samples of ten minutes, written by the dispatcher that leads and kept for some days."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from grid.core import snapshot
+from grid.core.conf import conf
+from grid.core.models import Node, NodeSample
+from grid.core.records import Transaction
+from tasks.placement import NodeView
+from tasks.views import NodeSampleView
+
+SLICE = timedelta(minutes=10)
+LOOK = timedelta(minutes=1)
+KEPT = timedelta(days=7)
+DAY = timedelta(days=1)
+_COLUMNS = ("online", "ready", "running", "cpus", "memory", "others")
+
+
+def slice_of(moment: datetime) -> datetime:
+    """The beginning of the ten minutes in which a moment lies."""
+    return moment - timedelta(minutes=moment.minute % 10, seconds=moment.second, microseconds=moment.microsecond)
+
+
+@dataclass(slots=True)
+class _Sum:
+    looks: int = 0
+    values: list[float] = field(default_factory=lambda: [0.0] * len(_COLUMNS))
+
+    def add(self, values: Sequence[float]) -> None:
+        self.looks += 1
+        self.values = [before + more for before, more in zip(self.values, values, strict=True)]
+
+    def means(self) -> dict[str, float]:
+        return {name: round(value / self.looks, 4) for name, value in zip(_COLUMNS, self.values, strict=True)}
+
+
+class Sampler:
+    """Looks at all nodes once a minute and keeps the mean of each ten minutes, in the process that leads.
+
+    Another process that takes over within ten minutes begins their mean anew: it is a picture, no account.
+    """
+
+    def __init__(self) -> None:
+        self._next: datetime | None = None
+        self._at: datetime | None = None
+        self._sums: dict[int, _Sum] = {}
+
+    def step(self, now: datetime, moving: Transaction = transaction.atomic) -> int:
+        """Look, if it is time to; return how many nodes were looked at."""
+        if self._next is not None and now < self._next <= now + LOOK:
+            return 0
+        self._next = now + LOOK
+        fresh = slice_of(now) != self._at
+        if fresh:
+            self._at, self._sums = slice_of(now), {}
+        views = {view.name: view for view in snapshot.nodes(now, conf().run_grace_seconds)}
+        rows = Node.objects.filter(removed_at=None).exclude(session="").only("name", "lease_until", "session")
+        for node in rows:
+            if view := views.get(node.name):
+                self._sums.setdefault(node.pk, _Sum()).add(_looked(node, view, now))
+        with moving():
+            self._write(slice_of(now))
+            if fresh:
+                NodeSample.objects.filter(at__lt=now - KEPT).delete()
+        return len(self._sums)
+
+    def _write(self, at: datetime) -> None:
+        found = [NodeSample(node_id=pk, at=at, looks=one.looks, **one.means()) for pk, one in self._sums.items()]
+        NodeSample.objects.bulk_create(
+            found,
+            update_conflicts=True,
+            unique_fields=["node", "at"],
+            update_fields=["looks", *_COLUMNS],
+            batch_size=200,
+        )
+
+
+def _looked(node: Node, view: NodeView, now: datetime) -> tuple[float, ...]:
+    """The values of one look, in the order of the columns."""
+    offered = view.capacity
+    cpus = sum(lease.amounts.cpus for lease in view.leases)
+    memory = sum(lease.amounts.memory for lease in view.leases)
+    return (
+        float(snapshot.online(node, now)),
+        float(view.ready),
+        float(len(view.leases)),
+        _part(cpus, offered.cpus),
+        _part(memory, offered.memory),
+        _part(view.others_cpus, offered.cpus),
+    )
+
+
+def _part(amount: float, whole: float) -> float:
+    return min(1.0, amount / whole) if whole > 0 else 0.0
+
+
+def history(node: Node, since: datetime) -> list[NodeSampleView]:
+    """The samples of a node from a moment on, oldest first."""
+    rows = NodeSample.objects.filter(node=node, at__gte=since).order_by("at")
+    return [_view(row) for row in rows]
+
+
+def last_day(names: Collection[str], now: datetime) -> Mapping[str, list[NodeSampleView]]:
+    """The samples of the last day of these nodes, by name."""
+    rows = NodeSample.objects.filter(node__name__in=names, at__gt=now - DAY).order_by("node_id", "at")
+    found: dict[str, list[NodeSampleView]] = {name: [] for name in names}
+    for row in rows.select_related("node").only("node__name", "at", "looks", *_COLUMNS):
+        found[row.node.name].append(_view(row))
+    return found
+
+
+def _view(row: NodeSample) -> NodeSampleView:
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    return NodeSampleView(at=row.at, looks=row.looks, **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A part of a strip: its place in slices from the left, how busy the node was (0 to 9) and what to say of it.
+
+    ``kind`` is "none" where nothing is known, "away" where it was not heard of, "closed" where it took no tasks.
+    """
+
+    place: int
+    kind: str
+    level: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The last day of a node: one cell for each so many slices, and in words for who does not see colours."""
+
+    cells: tuple[Cell, ...]
+    words: str
+
+
+def strip(samples: Iterable[NodeSampleView], now: datetime, width: int = 48) -> Strip:
+    """The last day as ``width`` cells, the newest at the right; a pure function of the samples and the time."""
+    whole = DAY / width
+    begin = slice_of(now) + SLICE - DAY
+    parts: dict[int, list[NodeSampleView]] = {}
+    for sample in samples:
+        if (place := int((sample.at - begin) / whole)) >= 0:
+            parts.setdefault(min(place, width - 1), []).append(sample)
+    cells = tuple(_cell(place, found, begin + place * whole) for place, found in sorted(parts.items()))
+    return Strip(cells, _in_words([one for found in parts.values() for one in found]))
+
+
+def _cell(place: int, found: list[NodeSampleView], at: datetime) -> Cell:
+    busy, away, closed = (_mean(found, name) for name in ("busy", "away", "closed"))
+    said = f"from {at:%H:%M} UTC: {busy:.0%} busy"
+    if away > 0.5:
+        return Cell(place, "away", 0, f"from {at:%H:%M} UTC: offline")
+    kind = "closed" if closed > 0.5 else "busy"
+    return Cell(place, kind, min(9, int(busy * 10)), said + (", took nothing new" if kind == "closed" else ""))
+
+
+def _in_words(samples: list[NodeSampleView]) -> str:
+    if not samples:
+        return "nothing is known of the last day yet"
+    most = max(samples, key=lambda one: one.busy)
+    away = _mean(samples, "away")
+    words = f"{_mean(samples, 'busy'):.0%} busy on average, {most.busy:.0%} at most (at {most.at:%H:%M} UTC)"
+    return words + (f", offline for {away:.0%} of the time" if away >= 0.005 else "")
+
+
+def _mean(samples: list[NodeSampleView], name: str) -> float:
+    looks = sum(one.looks for one in samples)
+    return sum(float(getattr(one, name)) * one.looks for one in samples) / looks if looks else 0.0
