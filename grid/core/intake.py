@@ -68,10 +68,8 @@ def submit(
 ) -> tuple[Task, bool]:
     """Make a task of a description; return it, and whether it is new.
 
-    ``contents`` are small files by sha256 that the spec refers to. The same ``idempotency_key`` gives the same task
-    again.
-    Raises SpecError with every fault, Conflict when the key was used for another description, NotAllowed for who may
-    not submit.
+    ``contents`` are small files by sha256 that the spec refers to. A known ``idempotency_key`` gives its task again.
+    Raises SpecError with every fault, Conflict for a key of another description, NotAllowed for who may not submit.
     """
     access.check_submit(owner)
     parsed = parse_spec(spec, default_name=default_name)
@@ -86,9 +84,8 @@ def submit(
     limits = policy.effective_limits(stored, conf(), standing.caps(owner.pk, now))
     demand = policy.demand_of(owner.pk, stored, limits)
     references = [file.reference or "" for file in stored.files.values()]
-    missing = access.missing_blobs(owner, references, now)
-    faults = [*missing_files(stored, missing), *refusals(owner, stored, demand, now)]
-    if faults := [*faults, *quotas.submit_faults(owner.pk, 1, now)]:
+    faults = missing_files(stored, access.missing_blobs(owner, references, now)) + refusals(owner, stored, demand, now)
+    if faults := faults + quotas.submit_faults(owner.pk, 1, now):
         raise SpecError(faults)
     try:
         with transaction.atomic():

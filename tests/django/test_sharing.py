@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from grid.core import access, intake, lists, outcomes, people, removal, standing
+from grid.core.lists import Place
 from grid.core.models import Task
 from tasks.errors import Conflict, NotAllowed, NotFound, SpecError
 from tasks.terms import Rules
@@ -33,7 +34,7 @@ def a_member(name: str, *groups: str) -> User:
 
 def sees(user: User) -> set[str]:
     """The names of the tasks that a user sees."""
-    page = lists.page(user, {}, "", 100)
+    page = lists.page(user, {}, Place(), 100)
     listed = {one.name for one in page.items}
     assert listed == {task.name for task in access.visible_tasks(user)}
     return listed
@@ -150,7 +151,7 @@ def test_a_list_asks_the_same_number_of_questions_however_many_share(tasks: dict
         bob = given.a_user("bob")
         with CaptureQueriesContext(connection) as found:
             access.forget()
-            lists.page(bob, {}, "", 10)
+            lists.page(bob, {}, Place(), 10)
         return len(found)
 
     few = asked()

@@ -78,7 +78,7 @@ def _of_server() -> list[tuple[str, str]]:
         ("Images", ", ".join(found.images) or "all"),
         ("Images put in place of others", ", ".join(f"{a} → {b}" for a, b in found.image_names.items()) or "none"),
         ("Days kept after the end", "; ".join(one for one in days if not one.endswith(": ")) or "all for ever"),
-        ("Contents that nothing uses", f"deleted after {found.retention_unused_days:g} days"),
+        ("Contents that nothing uses", f"deleted after {found.retention_unused_days * 24:g} hours"),
         ("Who may submit", "everybody with an account" if found.open_submit else f"members of {CLIENTS}"),
     ]
 
