@@ -22,6 +22,8 @@ from tasks.views import (
     DoctorView,
     EventView,
     ExplainView,
+    ManyBody,
+    ManyView,
     NewNode,
     NodeStatus,
     SubmitBody,
@@ -47,6 +49,7 @@ _TOKENS = TypeAdapter(tuple[TokenView, ...])
 _DOCTOR = TypeAdapter(DoctorView)
 _RESULT = TypeAdapter(ResultRecord)
 _EXPLAIN = TypeAdapter(ExplainView)
+_MANY = TypeAdapter(ManyView)
 _MISSING = TypeAdapter(dict[str, list[str]])
 _SECRETS = TypeAdapter(list[dict[str, str]])
 _OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
@@ -188,6 +191,14 @@ class Api:
         """Ask for the end of the task; a final one answers Conflict."""
         return self._get(_TASK, _json_ask("POST", _path("tasks", task_id, "cancel"), {"reason": reason}))
 
+    def cancel_many(self, body: ManyBody) -> ManyView:
+        """Ask for the end of many tasks; what was refused stands in the answer, for each."""
+        return self._get(_MANY, _many_ask("cancel", body, ""))
+
+    def retry_many(self, body: ManyBody, idempotency_key: str) -> ManyView:
+        """Run many tasks again; the same key makes the same new tasks, however often it is sent."""
+        return self._get(_MANY, _many_ask("retry", body, idempotency_key))
+
     # ------------------------------------------------------------------------------------------------------ blobs
     def missing_blobs(self, hashes: Iterable[str]) -> list[str]:
         """Those of the blobs that have to be uploaded before a task may refer to them."""
@@ -279,3 +290,9 @@ def _path(*parts: str) -> str:
 
 def _json_ask(method: str, path: str, value: object) -> Ask:
     return Ask(method, path, headers={"Content-Type": "application/json"}, body=json.dumps(value).encode())
+
+
+def _many_ask(verb: str, body: ManyBody, key: str) -> Ask:
+    headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+    content = body.model_dump_json().encode()
+    return Ask("POST", f"/tasks/{verb}", headers=headers, body=content, timeout_seconds=120.0)

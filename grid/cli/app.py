@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from grid.cli import fleet, printing, restart, server, starting, tasks
+from grid.cli import fleet, many, printing, restart, server, starting, tasks
 from grid.cli.doctor import doctor
 
 
@@ -48,7 +48,8 @@ _TASKS: dict[str, Callable[..., None]] = {
     "status": tasks.status,
     "logs": tasks.logs,
     "result": tasks.result,
-    "cancel": tasks.cancel,
+    "cancel": many.cancel,
+    "retry": many.retry,
     "explain": tasks.explain,
 }
 _GRID: dict[str, Callable[..., None]] = {

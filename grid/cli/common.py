@@ -54,6 +54,10 @@ def _limit(name: str, metavar: str, meaning: str) -> object:
 TaskId = Annotated[
     str, typer.Argument(metavar="ID", help="Id of a task, or the beginning of one.", autocompletion=complete_tasks)
 ]
+TaskIds = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="Ids of tasks, or beginnings of them.", autocompletion=complete_tasks),
+]
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder with a task.json.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]

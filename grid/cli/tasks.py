@@ -1,4 +1,4 @@
-"""The commands about tasks: submit, run, list, status, logs, result, cancel, explain."""
+"""The commands about tasks: submit, run, list, status, logs, result, explain."""
 
 from __future__ import annotations
 
@@ -178,20 +178,6 @@ def result(
         printing.say_json(found.record)
         return
     _show_result(found)
-
-
-def cancel(
-    task_id: common.TaskId,
-    reason: Annotated[str, typer.Option(help="Why; it is kept with the task.")] = "",
-    as_json: common.AsJson = False,
-) -> None:
-    """Ask for the end of a task."""
-    with Client() as client:
-        task = client.find(task_id).cancel(reason)
-    if as_json:
-        printing.say_json(task.view)
-        return
-    printing.say(f"{task.id}\t{task.state if task.final else 'cancelling'}")
 
 
 def explain(task_id: common.TaskId, as_json: common.AsJson = False) -> None:

@@ -203,7 +203,9 @@ class SmallGrid:
         ("GET", "/tasks/([^/]+)/files/(.+)", "_file"),
         ("GET", "/tasks/([^/]+)/logs/(stdout|stderr)", "_log"),
         ("GET", "/tasks/([^/]+)/explain", "_explain"),
+        ("GET", "/tasks/([^/]+)/spec", "_spec"),
         ("POST", "/tasks/([^/]+)/cancel", "_cancel"),
+        ("POST", "/tasks/(cancel|retry)", "_many"),
         ("POST", "/blobs/missing", "_missing"),
         ("PUT", "/blobs/([0-9a-f]+)", "_put_blob"),
         ("GET", "/nodes", "_nodes"),
@@ -285,18 +287,29 @@ class SmallGrid:
         about = {"state": "queued", "summary": "1 task is before it", "position": 2, "queued": 5, "nodes": reasons}
         return as_json({"task": task_id, **about})
 
+    def _spec(self, seen: Seen, task_id: str) -> Reply:
+        return as_json(self.specs[task_id])
+
     def _cancel(self, seen: Seen, task_id: str) -> Reply:
         if self.tasks[task_id].state.final:
             return problem(409, f"task {task_id} has ended")
-        reason = json.loads(seen.body)["reason"]
-        self.finish(
-            task_id,
-            verdict=Verdict.CANCELLED,
-            verdict_class=VerdictClass.CANCELLED,
-            reason=f"cancelled by ann: {reason}",
-            result=None,
-        )
+        why = f"cancelled by ann: {json.loads(seen.body)['reason']}"
+        cancelled = VerdictClass.CANCELLED
+        self.finish(task_id, verdict=Verdict.CANCELLED, verdict_class=cancelled, reason=why, result=None)
         return model(self.tasks[task_id])
+
+    def _many(self, seen: Seen, verb: str) -> Reply:
+        """A cancel takes what has not ended, a retry what has."""
+        items: list[dict[str, object]] = []
+        for task_id in json.loads(seen.body)["ids"]:
+            task = self.tasks[task_id]
+            if task.state.final == (verb == "cancel"):
+                items.append({"task": task_id, "name": task.name, "done": False, "reason": f"it is {task.state}"})
+                continue
+            made = self.add(view(len(self.tasks) + 1, name=task.name)).id if verb == "retry" else ""
+            items.append({"task": task_id, "name": task.name, "done": True, "made": made})
+        done = sum(item["done"] is True for item in items)
+        return as_json({"done": done, "refused": len(items) - done, "items": items})
 
     def _missing(self, seen: Seen) -> Reply:
         return as_json({"missing": [one for one in json.loads(seen.body)["sha256"] if one not in self.blobs]})

@@ -289,6 +289,18 @@ class TestLooking:
         status, _, err = grid("cancel", task.id)
         assert (status, err) == (1, f"grid: task {task.id} has ended\n")
 
+    def test_cancel_and_retry_take_many_and_tell_of_each(self, server: SmallGrid, grid: Run) -> None:
+        over = server.add(view(1))
+        assert grid("cancel", over.id)[0] == 0
+        open_one, open_two = server.add(view(2)), server.add(view(3))
+
+        status, out, err = grid("cancel", open_one.id, over.id, open_two.id)
+        assert (status, out) == (1, f"{open_one.id}\tcancelling\n{open_two.id}\tcancelling\n")
+        assert err == f"{over.name}: it is cancelled\n"
+        status, out, err = grid("retry", over.id)
+        assert (status, out.strip() in server.tasks, err) == (0, True, "")
+        assert json.loads(grid("retry", "--json", over.id)[1])[0]["task"] == over.id
+
     def test_explain(self, server: SmallGrid, grid: Run) -> None:
         out = grid("explain", server.add(view(1)).id)[1]
 
