@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from tasks.result import Result as ResultRecord
 from tasks.result import ResultFile as FileRecord
 from tasks.states import TaskState
 from tasks.verdicts import final_state
-from tasks.views import AttemptView, EventView, ExplainView, TaskView
+from tasks.views import AttemptView, EventView, ExplainView, SubmitBody, TaskView
 
 SLICE_SECONDS = 25.0
 # How long a wait without an end of its own puts up with a server that is away.
@@ -283,6 +284,15 @@ class Task:
         """Ask for the end of the task; returns the task itself. Raises Conflict when it has ended already."""
         self.view = self._api.cancel(self.id, reason)
         return self
+
+    def retry(self, **changes: object) -> Task:
+        """Run it again as a new task of yours, which is returned; ``changes`` replace keys of its description.
+
+        Its input files are used as they are stored: they have to be yours. Raises SpecError with every fault.
+        """
+        spec = {**self._api.spec(self.id), **changes}
+        body = SubmitBody(spec=spec, name=self.name)
+        return Task(self._api, self._api.create_task(body, uuid.uuid4().hex))
 
     def logs(self, *, follow: bool = False, stream: str = "stdout") -> Iterator[str]:
         """What the program printed, in pieces; with ``follow`` until the task has ended. Broken UTF-8 is replaced."""

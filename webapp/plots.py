@@ -76,7 +76,7 @@ def pictures(usage: Usage, limits: Limits) -> Pictures | None:
         draw.plot("cpus", "Processors", [("cpus", cpus)], _amount, limits.cpus),
         draw.plot("pids", "Processes", [("pids", pids)], _whole, limits.pids),
     ]
-    if any(one.io_read_bytes is not None or one.io_write_bytes is not None for one in series):
+    if any(one.io_read_bytes or one.io_write_bytes for one in series):
         read = _rates(series, lambda one: one.io_read_bytes or 0)
         written = _rates(series, lambda one: one.io_write_bytes or 0)
         plots.append(draw.plot("io", "Disk", [("read", read), ("written", written)], _speed, None))

@@ -14,11 +14,12 @@ from grid.core.store import Stored
 def again(task: Task, *, user: User, spec: object = None, key: str = "", now: datetime) -> Task:
     """Submit the task again for ``user``, who may see it, and return the new task; ``spec`` replaces its description.
 
-    The new task is the user's own, under the user's own limits, quotas and secrets. The same ``key`` gives the same new
-    task again. Raises what ``intake.submit`` raises.
+    The new task is the user's own, under the user's own limits, quotas and secrets. Who manages the tasks of others has
+    their input files too; who may only look at one does not. The same ``key`` gives the same new task again. Raises
+    what ``intake.submit`` raises.
     """
     access.check_submit(user)
-    if task.owner_id != user.pk:
+    if task.owner_id != user.pk and access.may_change(user, task):
         _lend_inputs(task, user, now)
     made, _ = intake.submit(
         owner=user,
@@ -32,7 +33,7 @@ def again(task: Task, *, user: User, spec: object = None, key: str = "", now: da
 
 
 def _lend_inputs(task: Task, user: User, now: datetime) -> None:
-    """Who sees a task may read its input files, so they may also use them."""
+    """Note the input files of a task as those of ``user``, too."""
     rows = InputFile.objects.filter(task=task).values_list("blob_id", "blob__size").distinct()
     sizes = dict(rows)
     have = blobs.owned(user.pk, sizes)

@@ -89,12 +89,15 @@ def test_a_changed_description_with_faults_is_shown_again_with_all_of_them(ada: 
     assert (empty.status_code, Task.objects.count()) == (422, 1)
 
 
-def test_somebody_who_may_see_it_gets_the_files_with_it_under_their_own_name() -> None:
+def test_who_manages_a_task_runs_it_again_under_their_own_name_with_its_files() -> None:
     now = timezone.now()
     old = given.a_task(now, files={"in.txt": {"content": "secret\n"}})
     root = given.a_user("root", staff=True)
     with pytest.raises(SpecError):
         given.a_task(now, owner=root, files=old.spec["files"])
+    bob = given.a_user("bob")
+    with pytest.raises(SpecError, match="not yours"):
+        again(old, user=bob, now=now)
     new = again(old, user=root, now=now)
     assert (new.owner, new.spec["files"]) == (root, old.spec["files"])
 

@@ -128,6 +128,9 @@ def timeline(task: TaskView, last: AttemptView | None, now: datetime) -> tuple[S
     found: dict[str, float] = {}
     if last is not None and last.phases is not None:
         found = last.phases.model_dump()
+        if not found["queue"] and last.started_at and task.queued_at:
+            # The node does not know how long it waited.
+            found["queue"] = (last.started_at - task.queued_at).total_seconds()
     else:
         begun = task.queued_at or task.created_at
         found["queue"] = ((task.started_at or task.finished_at or now) - begun).total_seconds()
@@ -152,10 +155,10 @@ def commands(task: TaskView) -> tuple[Command, ...]:
     )
     if task.state.final:
         found.append(Command("Fetch its files", f"grid result {task.id} result/", 'task.download("result")'))
+        found.append(Command("Run it again", f"grid retry {task.id}", "new = task.retry()"))
     else:
         found.append(Command("Why it waits", f"grid explain {task.id}", "print(task.explain().summary)"))
         found.append(Command("Cancel it", f'grid cancel {task.id} --reason "why"', 'task.cancel("why")'))
-    found.append(Command("Run it again", f"grid again {task.id}", "new = task.again()"))
     return tuple(found)
 
 
