@@ -22,8 +22,8 @@ from grid.core.conf import GridSettings, conf
 from grid.core.horizon import horizon, newest_number
 from grid.core.models import Event, MailWish, Mark, Task
 from tasks.errors import Fault, SpecError
+from tasks.notices import MailView
 from tasks.verdicts import VerdictClass
-from tasks.views import MailView
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from grid.core.models import Delivery, DeliveryTry, Task, WebhookKey
 from tasks import cloudevents, webhook
 from tasks.cloudevents import CloudEvent
 from tasks.errors import Conflict, Fault, GridError, NotFound
-from tasks.views import DeliveryPage, DeliveryState, DeliveryView, NewWebhookSecret, TryView, WebhookSecretView
+from tasks.notices import DeliveryPage, DeliveryState, DeliveryView, NewWebhookSecret, TryView, WebhookSecretView
 from tasks.webhook import Answer
 
 SECRET_BYTES = 24

@@ -42,7 +42,7 @@ _NOTES = """\
 In this version:
 
 - `runtime` knows one word, `docker`, and that runtime needs an `image`.
-- `callback_url` is refused when a task is submitted: the server sends no callbacks yet.
+- `callback_url` needs a secret of yours to sign with; see [api.md](api.md#webhooks).
 - `secrets` are stored with `grid secret set NAME`. The container gets them as environment variables.
 - `resources` are counted against `GRID_LICENCES` of the server, a JSON object such as `{"matlab": 2}`.
 - A file named `kolejka_task.json` is read too, by the same rules.

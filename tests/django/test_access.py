@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
 from django.contrib.auth.models import User
@@ -13,7 +14,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from grid.core import intake, logs, outcomes, secretbox, tokens
-from grid.core.models import Delivery, Secret
+from grid.core.models import Delivery, Secret, Task
 from grid.core.tokens import Scope
 from tests.django import builders as given
 from tests.django import doors
@@ -160,9 +161,7 @@ def world() -> World:
     logs.append(attempt.id, "stdout", 0, b"Linux\n")
     outcome = given.an_outcome(order, {"stdout.txt": b"Linux\n"})
     outcomes.accept(attempt.node, outcome, now)
-    delivery = Delivery.objects.create(
-        task=task, owner=ada, url="https://h/", state="failed", made_at=now, tries_left=0
-    )
+    delivery = _a_delivery(task, now)
     Secret.objects.create(owner=ada, name="KEY", value=secretbox.seal("v"), changed_at=now)
     node = doors.api_of_node(attempt.node, root)
     names = {
@@ -194,6 +193,12 @@ def world() -> World:
             "POST /api/v1/node/attempts/{attempt_id}/outcome": outcome.model_dump(mode="json"),
             **BODIES,
         },
+    )
+
+
+def _a_delivery(task: Task, now: datetime) -> Delivery:
+    return Delivery.objects.create(
+        task=task, owner=task.owner, url="https://host.example/", state="failed", made_at=now, tries_left=0
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 from grid.core import access, mails, outbox
 from grid.core.tokens import Scope
 from tasks.model import Record
-from tasks.views import DeliveryPage, DeliveryView, MailView, NewWebhookSecret, WebhookSecretView
+from tasks.notices import DeliveryPage, DeliveryView, MailView, NewWebhookSecret, WebhookSecretView
 from webapp.api.answers import answer, answer_list
 from webapp.api.tasks import TaskId
 from webapp.auth import Allow, Request

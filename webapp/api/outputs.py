@@ -28,13 +28,13 @@ MOST_PART_BYTES = 8 * 1024**2
 router = Router(tags=["results"])
 
 
-@router.get("/{task_id}/result", auth=Allow(Scope.READ), response={200: Result, 304: None})
+@router.get("/{task_id}/result", auth=Allow(Scope.READ), response={200: Result, 304: None}, by_alias=True)
 def result(request: Request, task_id: TaskId) -> HttpResponse:
     """The result of a final task, with an ETag; 304 when If-None-Match names that one, 409 while it is not final."""
     return answer_state(request, present.result(access.get_task(request.auth.user, task_id)))
 
 
-@router.get("/{task_id}/result/wait", auth=AllowLive(Scope.READ), response={200: Result, 202: TaskView})
+@router.get("/{task_id}/result/wait", auth=AllowLive(Scope.READ), response={200: Result, 202: TaskView}, by_alias=True)
 async def result_when_final(
     request: Request, task_id: TaskId, timeout: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 30.0
 ) -> HttpResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import time
 from typing import Annotated
 
@@ -185,7 +184,7 @@ def _contents(blobs: dict[str, str]) -> dict[str, bytes]:
     for sha256, text in blobs.items():
         try:
             found[sha256] = base64.b64decode(text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one; what is not ASCII is another
             raise SpecError([Fault(f"blobs.{sha256}", f"is not base64: {error}")]) from None
     if sum(map(len, found.values())) > INLINE_BYTES:
         raise TooLarge(f"the blobs of a submit have at most {INLINE_BYTES} bytes together; upload larger ones first")
