@@ -299,6 +299,7 @@ def _show_explanation(view: ExplainView) -> None:
             ("state", str(view.state)),
             ("summary", view.summary),
             ("position", position),
+            ("estimate", view.estimate),
             ("can ever run", "" if view.can_ever_run else "no"),
         ]
     )
