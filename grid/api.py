@@ -25,7 +25,9 @@ from tasks.views import (
     ManyBody,
     ManyView,
     NewNode,
+    NodeSampleView,
     NodeStatus,
+    QueueView,
     SubmitBody,
     TaskPage,
     TaskView,
@@ -44,6 +46,8 @@ _PAGE = TypeAdapter(TaskPage)
 _TASK = TypeAdapter(TaskView)
 _TASKS = TypeAdapter(tuple[TaskView, ...])
 _NODE = TypeAdapter(NodeStatus)
+_SAMPLES = TypeAdapter(tuple[NodeSampleView, ...])
+_QUEUE = TypeAdapter(QueueView)
 _NEW_NODE = TypeAdapter(NewNode)
 _TOKENS = TypeAdapter(tuple[TokenView, ...])
 _DOCTOR = TypeAdapter(DoctorView)
@@ -217,6 +221,14 @@ class Api:
     def node(self, name: str) -> NodeStatus:
         """The node of this name."""
         return self._get(_NODE, Ask("GET", _path("nodes", name)))
+
+    def node_history(self, name: str, hours: float = 24) -> tuple[NodeSampleView, ...]:
+        """How busy the node was in the last hours (168 at most), in means of ten minutes, oldest first."""
+        return self._get(_SAMPLES, Ask("GET", _path("nodes", name, "history"), params={"hours": str(hours)}))
+
+    def queue(self) -> QueueView:
+        """Whose turn it is, who has how much of the grid, and what has waited longest and why."""
+        return self._get(_QUEUE, Ask("GET", "/queue"))
 
     def add_node(self, name: str, *, renew: bool = False) -> NewNode:
         """Make a node and its token; ``renew`` gives one that is there a new token. For operators."""
