@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from grid.core import access, again, lists, records
+from grid.core import access, again, audit, lists, records
 from grid.core.models import Task
 from tasks.errors import Conflict, Fault, GridError, NotAllowed, SpecError
 from tasks.states import FINAL_STATES, TaskState
@@ -71,6 +71,8 @@ def retry_many(user: User, body: ManyBody, key: str, now: datetime) -> ManyView:
 
     def act(task: Task) -> ManyItem:
         made = retry(task, key, once=not body.ids, now=now)
+        if task.owner_id != user.pk:
+            audit.note("task_retried", f"task {task.id}", now, by=user.username, made=made.id)
         return ManyItem(task=task.id, name=task.name, done=True, made=made.id)
 
     return _each(user, body, RETRY_STATES, act)

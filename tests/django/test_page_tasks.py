@@ -13,7 +13,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from grid.core import lists, many
-from grid.core.models import InputFile, Task
+from grid.core.models import AuditEntry, InputFile, Task
 from tasks.views import ManyBody
 from tests.django import builders as given
 from tests.django import doors
@@ -263,7 +263,10 @@ def test_what_has_not_ended_of_a_filter_is_cancelled(ada: Client) -> None:
 def test_an_operator_runs_a_students_task_again_for_the_student(ada: Client) -> None:
     bad = failed(timezone.now(), "bad", files={"in.txt": {"content": "1 2"}})
     send(doors.browser_of(given.a_user("root", staff=True)), "retry", bad)
-    assert Task.objects.get(labels__retry_of=bad.id).owner == bad.owner
+    made = Task.objects.get(labels__retry_of=bad.id)
+    assert made.owner == bad.owner
+    (noted,) = AuditEntry.objects.filter(action="task_retried")
+    assert (noted.actor, noted.target, noted.detail) == ("root", f"task {bad.id}", {"made": made.id})
 
 
 def test_a_filter_takes_no_more_than_its_bound_and_says_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
