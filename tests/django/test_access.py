@@ -161,7 +161,6 @@ def world() -> World:
     logs.append(attempt.id, "stdout", 0, b"Linux\n")
     outcome = given.an_outcome(order, {"stdout.txt": b"Linux\n"})
     outcomes.accept(attempt.node, outcome, now)
-    delivery = _a_delivery(task, now)
     Secret.objects.create(owner=ada, name="KEY", value=secretbox.seal("v"), changed_at=now)
     node = doors.api_of_node(attempt.node, root)
     names = {
@@ -169,7 +168,7 @@ def world() -> World:
         "path": "stdout.txt",
         "stream": "stdout",
         "sha256": stored.sha256,
-        "delivery_id": delivery.id,
+        "delivery_id": _a_delivery(task, now).id,
     }
     return World(
         api={
