@@ -19,7 +19,7 @@ from nodes.runtimes.docker.meter import Meter
 from nodes.runtimes.docker.stream import STDERR, STDOUT, Frames
 from observer.cgroups import Layout, Tree
 from tasks.errors import NodeFault
-from tasks.outcome import Usage, UsagePoint
+from tasks.outcome import MOST_POINTS, Usage, UsagePoint
 from tasks.states import StopCause
 
 PIECES = st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=40)), max_size=12)
@@ -189,3 +189,16 @@ def test_a_meter_reads_when_something_ran_or_when_a_point_is_due(tmp_path: Path)
     (here / "cpu.stat").write_text("usage_usec 600000\n")
     assert meter.look(1.3).cpu_seconds == 0.6
     assert [(point.t, point.memory_bytes) for point in meter.usage(1.4).series] == [(1.2, 8192)]
+
+
+def test_the_series_of_a_long_task_stays_short_and_reaches_to_its_end(tmp_path: Path) -> None:
+    here = tmp_path / "grid/a1"
+    here.mkdir(parents=True)
+    (here / "io.stat").write_text("8:0 rbytes=4096 wbytes=8192 rios=1 wios=2\n")
+    meter = Meter(Tree(Layout(unified=tmp_path)).open("a1"), spare_processes=0, forgets=False)
+    for second in range(1, 3 * MOST_POINTS):
+        meter.look(float(second))
+    series = meter.usage(3.0 * MOST_POINTS).series
+    assert MOST_POINTS / 2 <= len(series) < MOST_POINTS
+    assert 3 * MOST_POINTS - series[-1].t <= 5
+    assert (series[-1].io_read_bytes, series[-1].io_write_bytes) == (4096, 8192)
