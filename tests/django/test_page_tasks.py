@@ -223,6 +223,7 @@ def test_chosen_tasks_are_run_again_with_their_files_and_a_label(ada: Client) ->
     running = given.a_task(now, name="queued one")
     page = send(ada, "retry", bad, running)
     assert "1 task was submitted again." in page
+    assert Links(page).by_text[f"again of …{bad.id[-6:]}"] == f"/tasks/{bad.id}/"
     assert "queued one: it is queued; cancel it first" in page
     made = Task.objects.get(labels__retry_of=bad.id)
     assert (made.name, made.labels["course"], made.state, made.owner) == ("bad", "a", "queued", bad.owner)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from urllib.parse import urlencode
 
 from django import template
 from django.urls import reverse
 
+from grid.core.many import ORIGIN_LABEL
 from tasks.states import TaskState
 from tasks.units import human_seconds, human_size
 from tasks.views import EventView, TaskView
 
 register = template.Library()
+
+_TASK_ID = re.compile(r"[0-9a-f]{32}")
 
 _TONES = {"success": "ok", "user": "bad", "infrastructure": "warn", "cancelled": "idle"}
 _EVENTS = {
@@ -96,9 +100,15 @@ def dictvalue(known: dict[str, str], key: str) -> str:
 
 @register.filter
 def labelled(labels: dict[str, str]) -> list[dict[str, str]]:
-    """The labels of a task, each with the address of the tasks that have it too."""
-    words = [f"{key}={value}" if value else key for key, value in sorted(labels.items())]
-    return [{"text": one, "address": f"{reverse('tasks')}?{urlencode({'label': one})}"} for one in words]
+    """The labels of a task, each with the address of the tasks that have it too; of a retry, its origin."""
+    found = []
+    for key, value in sorted(labels.items()):
+        if key == ORIGIN_LABEL and _TASK_ID.fullmatch(value):
+            found.append({"text": f"again of …{value[-6:]}", "address": reverse("task", args=[value])})
+            continue
+        text = f"{key}={value}" if value else key
+        found.append({"text": text, "address": f"{reverse('tasks')}?{urlencode({'label': text})}"})
+    return found
 
 
 @register.filter
