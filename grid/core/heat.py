@@ -108,10 +108,13 @@ def history(node: Node, since: datetime) -> list[NodeSampleView]:
 
 def last_day(names: Collection[str], now: datetime) -> Mapping[str, list[NodeSampleView]]:
     """The samples of the last day of these nodes, by name."""
-    rows = NodeSample.objects.filter(node__name__in=names, at__gt=now - DAY).order_by("node_id", "at")
     found: dict[str, list[NodeSampleView]] = {name: [] for name in names}
-    for row in rows.select_related("node").only("node__name", "at", "looks", *_COLUMNS):
-        found[row.node.name].append(_view(row))
+    known = dict(Node.objects.filter(name__in=names).values_list("pk", "name"))
+    rows = NodeSample.objects.filter(node_id__in=known, at__gt=now - DAY).order_by("node_id", "at")
+    columns = ("at", "looks", *_COLUMNS)
+    for pk, *values in rows.values_list("node_id", *columns):
+        # Thousands for one page: what our own table holds is not checked again.
+        found[known[pk]].append(NodeSampleView.model_construct(None, **dict(zip(columns, values, strict=True))))
     return found
 
 
@@ -122,12 +125,13 @@ def _view(row: NodeSample) -> NodeSampleView:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A part of a strip: its place in slices from the left, how busy the node was (0 to 9) and what to say of it.
+    """A part of a strip: its place from the left and how wide it is, how busy the node was (0 to 9), and what to say.
 
     ``kind`` is "none" where nothing is known, "away" where it was not heard of, "closed" where it took no tasks.
     """
 
     place: int
+    width: int
     kind: str
     level: int
     words: str
@@ -135,31 +139,53 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The last day of a node: one cell for each so many slices, and in words for who does not see colours."""
+    """The last day of a node: cells, and the same in words for who does not see colours."""
 
     cells: tuple[Cell, ...]
     words: str
 
 
 def strip(samples: Iterable[NodeSampleView], now: datetime, width: int = 48) -> Strip:
-    """The last day as ``width`` cells, the newest at the right; a pure function of the samples and the time."""
+    """The last day in ``width`` parts, the newest at the right; neighbours that look the same are one cell.
+
+    A pure function of the samples and the time.
+    """
     whole = DAY / width
     begin = slice_of(now) + SLICE - DAY
     parts: dict[int, list[NodeSampleView]] = {}
     for sample in samples:
-        if (place := int((sample.at - begin) / whole)) >= 0:
-            parts.setdefault(min(place, width - 1), []).append(sample)
-    cells = tuple(_cell(place, found, begin + place * whole) for place, found in sorted(parts.items()))
+        if sample.at >= begin:
+            parts.setdefault(min(int((sample.at - begin) / whole), width - 1), []).append(sample)
+    runs: list[list[int]] = []
+    looks = {place: _look(found) for place, found in parts.items()}
+    for place in sorted(parts):
+        if runs and runs[-1][-1] == place - 1 and looks[place] == looks[place - 1]:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    cells = tuple(
+        Cell(
+            run[0], len(run), *looks[run[0]], _cell_words(begin + run[0] * whole, begin + (run[-1] + 1) * whole, found)
+        )
+        for run in runs
+        if (found := [sample for place in run for sample in parts[place]])
+    )
     return Strip(cells, _in_words([one for found in parts.values() for one in found]))
 
 
-def _cell(place: int, found: list[NodeSampleView], at: datetime) -> Cell:
-    busy, away, closed = (_mean(found, name) for name in ("busy", "away", "closed"))
-    said = f"from {at:%H:%M} UTC: {busy:.0%} busy"
-    if away > 0.5:
-        return Cell(place, "away", 0, f"from {at:%H:%M} UTC: offline")
-    kind = "closed" if closed > 0.5 else "busy"
-    return Cell(place, kind, min(9, int(busy * 10)), said + (", took nothing new" if kind == "closed" else ""))
+def _look(found: list[NodeSampleView]) -> tuple[str, int]:
+    """The kind and level of a cell of these samples."""
+    if _mean(found, "away") > 0.5:
+        return "away", 0
+    return "closed" if _mean(found, "closed") > 0.5 else "busy", min(9, int(_mean(found, "busy") * 10))
+
+
+def _cell_words(begin: datetime, end: datetime, found: list[NodeSampleView]) -> str:
+    kind, _ = _look(found)
+    when = f"{begin:%H:%M} to {end:%H:%M} UTC"
+    if kind == "away":
+        return f"{when}: offline"
+    return f"{when}: {_mean(found, 'busy'):.0%} busy" + (", took nothing new" if kind == "closed" else "")
 
 
 def _in_words(samples: list[NodeSampleView]) -> str:

@@ -22,7 +22,7 @@ from webapp.forms import JoinForm, NodeForm
 from webapp.views.people import person
 
 VERBS = ("cordon", "drain", "resume", "remove")
-PAGE = 50
+PAGE = 25
 MOST_IMAGES = 100
 
 
