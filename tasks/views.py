@@ -152,24 +152,9 @@ class NodeSampleView(Record):
     memory: float
     others: float
 
-    @property
-    def busy(self) -> float:
-        """The greater part of processors and memory that was reserved."""
-        return max(self.cpus, self.memory)
-
-    @property
-    def away(self) -> float:
-        """The part of the time in which nothing was heard of it."""
-        return 1.0 - self.online
-
-    @property
-    def closed(self) -> float:
-        """The part of the time in which it took no tasks, whether it was heard of or not."""
-        return 1.0 - self.ready
-
 
 class QueueOwner(Record):
-    """A user's, or a group's, part of the grid now. Processor time is in seconds, ``share`` a part of the grid (0 to 1).
+    """A user's, or a group's, part of the grid now. Processor time is in seconds, ``share`` a part (0 to 1).
 
     ``share`` is the greatest part of processors, memory, GPUs or slots that is held, ``rank`` the place in the order of
     serving (1 is next, None: nothing is queued). ``queued`` is exact, unless ``exact`` is False: then it is the least.

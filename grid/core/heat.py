@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db import transaction
 
@@ -106,16 +107,25 @@ def history(node: Node, since: datetime) -> list[NodeSampleView]:
     return [_view(row) for row in rows]
 
 
-def last_day(names: Collection[str], now: datetime) -> Mapping[str, list[NodeSampleView]]:
+class Moment(NamedTuple):
+    """What a strip needs of a sample; plain, for a page draws thousands of them."""
+
+    at: datetime
+    looks: int
+    online: float
+    ready: float
+    cpus: float
+    memory: float
+
+
+def last_day(names: Collection[str], now: datetime) -> Mapping[str, list[Moment]]:
     """The samples of the last day of these nodes, by name."""
-    found: dict[str, list[NodeSampleView]] = {name: [] for name in names}
     known = dict(Node.objects.filter(name__in=names).values_list("pk", "name"))
+    found: dict[int, list[Moment]] = {pk: [] for pk in known}
     rows = NodeSample.objects.filter(node_id__in=known, at__gt=now - DAY).order_by("node_id", "at")
-    columns = ("at", "looks", *_COLUMNS)
-    for pk, *values in rows.values_list("node_id", *columns):
-        # Thousands for one page: what our own table holds is not checked again.
-        found[known[pk]].append(NodeSampleView.model_construct(None, **dict(zip(columns, values, strict=True))))
-    return found
+    for pk, *values in rows.values_list("node_id", *Moment._fields):
+        found[pk].append(Moment._make(values))
+    return {name: found[pk] for pk, name in known.items()}
 
 
 def _view(row: NodeSample) -> NodeSampleView:
@@ -145,58 +155,65 @@ class Strip:
     words: str
 
 
-def strip(samples: Iterable[NodeSampleView], now: datetime, width: int = 48) -> Strip:
+@dataclass(slots=True)
+class _Part:
+    """Samples that are next to each other in a strip, summed up; weighted by their looks."""
+
+    looks: int = 0
+    busy: float = 0.0
+    online: float = 0.0
+    ready: float = 0.0
+
+    def add(self, one: Moment) -> None:
+        self.looks += one.looks
+        self.busy += max(one.cpus, one.memory) * one.looks
+        self.online += one.online * one.looks
+        self.ready += one.ready * one.looks
+
+    def look(self) -> tuple[str, int]:
+        """The kind and level of its cell."""
+        if self.online < 0.5 * self.looks:
+            return "away", 0
+        return "closed" if self.ready < 0.5 * self.looks else "busy", min(9, int(10 * self.busy / self.looks))
+
+    def words(self) -> str:
+        kind, _ = self.look()
+        if kind == "away":
+            return "offline"
+        return f"{self.busy / self.looks:.0%} busy" + (", took nothing new" if kind == "closed" else "")
+
+
+def strip(samples: Sequence[Moment], now: datetime, width: int = 48) -> Strip:
     """The last day in ``width`` parts, the newest at the right; neighbours that look the same are one cell.
 
     A pure function of the samples and the time.
     """
     whole = DAY / width
     begin = slice_of(now) + SLICE - DAY
-    parts: dict[int, list[NodeSampleView]] = {}
-    for sample in samples:
-        if sample.at >= begin:
-            parts.setdefault(min(int((sample.at - begin) / whole), width - 1), []).append(sample)
-    runs: list[list[int]] = []
-    looks = {place: _look(found) for place, found in parts.items()}
-    for place in sorted(parts):
-        if runs and runs[-1][-1] == place - 1 and looks[place] == looks[place - 1]:
-            runs[-1].append(place)
+    parts: dict[int, _Part] = {}
+    recent = [one for one in samples if one.at >= begin and one.looks]
+    for one in recent:
+        parts.setdefault(min(int((one.at - begin) / whole), width - 1), _Part()).add(one)
+    cells: list[Cell] = []
+    for place, part in sorted(parts.items()):
+        kind, level = part.look()
+        words = f"from {begin + place * whole:%H:%M} UTC: {part.words()}"
+        last = cells[-1] if cells else None
+        if last and (last.place + last.width, last.kind, last.level) == (place, kind, level):
+            cells[-1] = replace(last, width=last.width + 1)
         else:
-            runs.append([place])
-    cells = tuple(
-        Cell(
-            run[0], len(run), *looks[run[0]], _cell_words(begin + run[0] * whole, begin + (run[-1] + 1) * whole, found)
-        )
-        for run in runs
-        if (found := [sample for place in run for sample in parts[place]])
-    )
-    return Strip(cells, _in_words([one for found in parts.values() for one in found]))
+            cells.append(Cell(place, 1, kind, level, words))
+    return Strip(tuple(cells), _in_words(recent))
 
 
-def _look(found: list[NodeSampleView]) -> tuple[str, int]:
-    """The kind and level of a cell of these samples."""
-    if _mean(found, "away") > 0.5:
-        return "away", 0
-    return "closed" if _mean(found, "closed") > 0.5 else "busy", min(9, int(_mean(found, "busy") * 10))
-
-
-def _cell_words(begin: datetime, end: datetime, found: list[NodeSampleView]) -> str:
-    kind, _ = _look(found)
-    when = f"{begin:%H:%M} to {end:%H:%M} UTC"
-    if kind == "away":
-        return f"{when}: offline"
-    return f"{when}: {_mean(found, 'busy'):.0%} busy" + (", took nothing new" if kind == "closed" else "")
-
-
-def _in_words(samples: list[NodeSampleView]) -> str:
+def _in_words(samples: Sequence[Moment]) -> str:
     if not samples:
         return "nothing is known of the last day yet"
-    most = max(samples, key=lambda one: one.busy)
-    away = _mean(samples, "away")
-    words = f"{_mean(samples, 'busy'):.0%} busy on average, {most.busy:.0%} at most (at {most.at:%H:%M} UTC)"
+    whole = _Part()
+    for one in samples:
+        whole.add(one)
+    most = max(samples, key=lambda one: max(one.cpus, one.memory))
+    peak = f"{max(most.cpus, most.memory):.0%} at most (at {most.at:%H:%M} UTC)"
+    away = 1 - whole.online / whole.looks
+    words = f"{whole.busy / whole.looks:.0%} busy on average, {peak}"
     return words + (f", offline for {away:.0%} of the time" if away >= 0.005 else "")
-
-
-def _mean(samples: list[NodeSampleView], name: str) -> float:
-    looks = sum(one.looks for one in samples)
-    return sum(float(getattr(one, name)) * one.looks for one in samples) / looks if looks else 0.0

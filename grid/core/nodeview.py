@@ -12,7 +12,7 @@ from grid.core import access, heat, lists, nodes, present
 from grid.core.models import Attempt, Node
 from tasks.order import Facts
 from tasks.states import AttemptState
-from tasks.views import NodeSampleView, NodeStatus, TaskView
+from tasks.views import NodeStatus, TaskView
 
 MOST_RUNNING = 200
 MOST_LAST = 20
@@ -43,7 +43,7 @@ class NodePage:
     running: tuple[TaskView, ...]
     others: int
     last: tuple[TaskView, ...]
-    samples: tuple[NodeSampleView, ...]
+    day: tuple[heat.Moment, ...]
 
 
 def totals(found: Sequence[NodeStatus]) -> Totals:
@@ -79,5 +79,5 @@ def page(user: User, node: Node, now: datetime) -> NodePage:
         running=running,
         others=len(ids) - len(running),
         last=tuple(one for one in newest if one.id not in under_way)[:MOST_LAST],
-        samples=tuple(heat.history(node, now - heat.DAY)),
+        day=tuple(heat.last_day([node.name], now)[node.name]),
     )

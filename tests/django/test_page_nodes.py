@@ -11,9 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from grid.core import heat, tokens
-from grid.core.heat import KEPT, SLICE, Sampler, slice_of
+from grid.core.heat import KEPT, SLICE, Moment, Sampler, slice_of
 from grid.core.models import Node, NodeSample, Token
-from tasks.views import NodeSampleView
 from tests.django import builders as given
 from tests.django import doors
 
@@ -66,9 +65,9 @@ class TestHistory:
         assert NodeSample.objects.count() == 1
 
     def test_the_strip_tells_of_each_half_hour(self, noon: datetime) -> None:
-        def seen(age: timedelta, **values: float) -> NodeSampleView:
-            usual = {"online": 1.0, "ready": 1.0, "running": 0.0, "cpus": 0.0, "memory": 0.0, "others": 0.0}
-            return NodeSampleView(at=noon - age, looks=10, **{**usual, **values})
+        def seen(age: timedelta, **values: float) -> Moment:
+            usual = {"online": 1.0, "ready": 1.0, "cpus": 0.0, "memory": 0.0}
+            return Moment(noon - age, 10, **{**usual, **values})
 
         found = heat.strip(
             [
@@ -91,11 +90,7 @@ class TestHistory:
         assert heat.strip([], noon).words == "nothing is known of the last day yet"
 
     def test_neighbours_that_look_the_same_are_one(self, noon: datetime) -> None:
-        usual = {"online": 1.0, "ready": 1.0, "running": 0.0, "memory": 0.0, "others": 0.0}
-        day = [
-            NodeSampleView(at=noon - number * SLICE, looks=10, cpus=0.5 if number < 36 else 0.0, **usual)
-            for number in range(144)
-        ]
+        day = [Moment(noon - number * SLICE, 10, 1.0, 1.0, 0.5 if number < 36 else 0.0, 0.0) for number in range(144)]
         found = heat.strip(day, noon).cells
         assert [(cell.place, cell.width, cell.level) for cell in found] == [(0, 36, 0), (36, 12, 5)]
 

@@ -61,7 +61,7 @@ def node_page(request: HttpRequest, name: str) -> HttpResponse:
         "now": now,
         "page": found,
         "node": found.status,
-        "strip": heat.strip(found.samples, now, width=144),
+        "strip": heat.strip(found.day, now, width=144),
         "images": found.facts.images[:MOST_IMAGES],
         "form": NodeForm(auto_id=False),
     }
