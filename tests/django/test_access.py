@@ -163,13 +163,8 @@ def world() -> World:
     outcomes.accept(attempt.node, outcome, now)
     Secret.objects.create(owner=ada, name="KEY", value=secretbox.seal("v"), changed_at=now)
     node = doors.api_of_node(attempt.node, root)
-    names = {
-        "task_id": task.id,
-        "path": "stdout.txt",
-        "stream": "stdout",
-        "sha256": stored.sha256,
-        "delivery_id": _a_delivery(task, now).id,
-    }
+    names = {"task_id": task.id, "path": "stdout.txt", "stream": "stdout", "sha256": stored.sha256}
+    names["delivery_id"] = _a_delivery(task, now).id
     return World(
         api={
             "anonymous": Client(),

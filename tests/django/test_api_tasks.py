@@ -104,7 +104,7 @@ def test_the_list_is_paged_from_the_newest_on_and_narrowed_by_filters(api: Clien
     assert rest.next == ""
     assert [task["id"] for task in api.get("/api/v1/tasks?verdict=exit_code").json()["items"]] == made[:1]
     assert [task["id"] for task in api.get("/api/v1/tasks?text=sweep+3").json()["items"]] == [made[3]]
-    assert api.get("/api/v1/tasks?state=running").json() == {"items": [], "next": ""}
+    assert api.get("/api/v1/tasks?state=running").json() == {"items": [], "next": "", "previous": ""}
     assert api.get("/api/v1/tasks?limit=1000000").status_code == 422
 
 
