@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, register_converter
+from django.urls.converters import StringConverter
 
 from webapp import health, identity, metrics
 from webapp.api.routes import api
 from webapp.views import account, again, files, flower, logs, nodes, people, queue, staff, submit, task, tasks
+
+
+class AnyName(StringConverter):
+    """A name that people chose elsewhere: anything may stand in it, slashes and line ends too."""
+
+    regex = r"(?s:.+)"
+
+
+register_converter(AnyName, "name")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", tasks.task_list, name="tasks"),
@@ -42,8 +52,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/tokens/<int:token_id>/revoke/", account.revoke, name="account-revoke"),
     path("staff/", staff.overview, name="staff"),
     path("staff/audit/", staff.audit_page, name="staff-audit"),
-    path("staff/users/<str:name>/", staff.user_page, name="staff-user"),
-    path("staff/groups/<path:name>/", staff.group_page, name="staff-group"),
+    path("staff/users/<name:name>/", staff.user_page, name="staff-user"),
+    path("staff/groups/<name:name>/", staff.group_page, name="staff-group"),
     path("admin/", admin.site.urls),
 ]
 

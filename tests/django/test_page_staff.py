@@ -51,6 +51,16 @@ def test_the_pages_are_for_operators(operator: Client) -> None:
         assert operator.get(path).status_code == 404
 
 
+def test_names_that_no_address_likes_have_pages_too(operator: Client) -> None:
+    given.a_user("lab/ada")
+    Group.objects.create(name="first\nsecond")
+    page = text(operator, "/staff/")
+    for link in re.findall(r'href="(/staff/(?:users|groups)/[^"]+)"', page):
+        assert operator.get(link).status_code == 200
+    assert "/staff/users/lab/ada/" in page
+    assert "/staff/groups/first%0Asecond/" in page
+
+
 def test_an_account_is_made_and_its_password_shown_once(operator: Client) -> None:
     answer = operator.post("/staff/", {"name": "eve", "email": "eve@example.org"})
     assert answer.status_code == 201
