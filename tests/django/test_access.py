@@ -227,8 +227,8 @@ def test_every_page_opens_to_those_and_only_those_it_should(world: World, caller
     words = {
         "<str:task_id>": world.names["task_id"],
         "<str:name>/<str:verb>": "alpha/drain",
-        "users/<str:name>": "users/ada",
-        "<path:name>": "Clients",
+        "users/<name:name>": "users/ada",
+        "groups/<name:name>": "groups/Clients",
         "<int:token_id>": world.names["token_id"],
         "/node/<str:name>/": "/node/alpha/",
         "<str:stream>": "stdout",
