@@ -1,6 +1,6 @@
 """Verdicts about tasks that somebody or something ended before their program did: cancelled, expired, skipped.
 
-At the end stands that no verdict was forgotten in the files of this name.
+At the end stands that no verdict was forgotten, here and among the faults that are injected.
 """
 
 from __future__ import annotations
@@ -65,5 +65,7 @@ def test_what_was_to_run_after_a_failure_is_skipped_with_all_that_follows(grid: 
 
 def test_every_verdict_is_brought_about_for_real() -> None:
     here = Path(__file__).parent
-    stories = "".join(path.read_text() for path in (*here.glob("test_verdicts_*.py"), here / "test_fleet.py"))
+    faults = (here.parent / "faults").glob("test_*.py")
+    told = (*here.glob("test_verdicts_*.py"), here / "test_fleet.py", *faults)
+    stories = "".join(path.read_text() for path in told)
     assert [verdict for verdict in Verdict if f'"{verdict}"' not in stories] == []
