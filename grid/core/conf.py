@@ -83,7 +83,9 @@ class GridSettings(BaseModel):
     callback_tries: int = Field(default=10, ge=1, le=50)
     callback_delay_seconds: float = Field(default=5.0, gt=0, description="Before the second try; then four times it.")
     callback_seconds: float = Field(default=10.0, gt=0, description="The longest that one try may take.")
-    email_url: str = Field(default="", description="smtp://USER:PASSWORD@HOST:PORT, smtp+tls://, smtps://, file:///DIR.")
+    email_url: str = Field(
+        default="", description="smtp://USER:PASSWORD@HOST:PORT, smtp+tls://, smtps://, file:///DIR."
+    )
     email_from: str = "grid@localhost"
     email_pause_seconds: float = Field(default=900.0, ge=0, description="Between two e-mails to one person.")
 
