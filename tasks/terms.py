@@ -103,11 +103,12 @@ def kept_days(kind: str, verdict_class: str, user: Retention, groups: Sequence[R
 
 
 def mapped_image(image: str, names: Mapping[str, str]) -> str:
-    """The image that is meant by a name: the first pattern that fits is put in place of it; ``*`` keeps what it took.
+    """The image that is meant by a name: of the patterns that fit the most exact one counts; ``*`` keeps what it took.
 
-    ``{"old/*": "registry.example.org/*"}`` makes ``registry.example.org/judge:2`` of ``old/judge:2``.
+    ``{"old/*": "registry.example.org/*"}`` makes ``registry.example.org/judge:2`` of ``old/judge:2``. A name without
+    ``*`` is more exact than any pattern, a longer pattern than a shorter one: databases keep no order of keys.
     """
-    for pattern, replacement in names.items():
+    for pattern, replacement in sorted(names.items(), key=lambda pair: ("*" in pair[0], -len(pair[0]), pair[0])):
         before, star, behind = pattern.partition("*")
         found = re.fullmatch(re.escape(before) + ("(.*)" if star else "") + re.escape(behind), image)
         if found:

@@ -60,7 +60,9 @@ class RulesForm(forms.Form):
         found["image_names"] = "\n".join(f"{before} = {after}" for before, after in rules.image_names.items())
         for kind in KEPT:
             days: dict[str, float] = getattr(rules.retention, kind)
-            found[f"kept_{kind}"] = ", ".join(f"{word} {number:g}" for word, number in days.items())
+            # What holds for all others comes last; the database keeps no order.
+            in_order = sorted(days.items(), key=lambda pair: (pair[0] == "*", pair[0]))
+            found[f"kept_{kind}"] = ", ".join(f"{word} {number:g}" for word, number in in_order)
         return cls(initial={name: "" if value is None else value for name, value in found.items()})
 
     def clean(self) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from tests.django import builders as given
 from tests.django import doors
 from webapp import settings as web_settings
 
-pytestmark = pytest.mark.django_db
+# Real transactions: events are settled when whoever wrote them has ended.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW = timezone.now()
 

@@ -96,6 +96,8 @@ def test_the_slices_of_a_run_add_up_to_it_and_old_ones_are_left_out(now: datetim
     assert len(slices) in (13, 14)
 
 
+# Real transactions: events are settled when whoever wrote them has ended.
+@pytest.mark.django_db(transaction=True)
 def test_what_ended_is_counted_by_the_dispatcher(now: datetime) -> None:
     accounting.step(now)
     _, attempt, order = given.running(now - timedelta(minutes=5))

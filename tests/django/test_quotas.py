@@ -152,6 +152,8 @@ def test_the_running_quota_of_a_group_holds_for_all_of_it(dispatcher: Dispatcher
     assert dispatcher.dispatch(partial(given.later, NOW, 0)) == 1
 
 
+# Real transactions: events are settled when whoever wrote them has ended.
+@pytest.mark.django_db(transaction=True)
 def test_cpu_hours_are_counted_once_and_stop_new_tasks_until_the_window_has_passed(dispatcher: Dispatcher) -> None:
     ada = given.a_user()
     accounting.step(NOW)

@@ -40,6 +40,13 @@ def test_an_image_is_put_in_place_of_another(image: str, meant: str) -> None:
     assert mapped_image(image, names) == meant
 
 
+def test_the_most_exact_pattern_counts_in_whatever_order_they_stand() -> None:
+    names = {"old/*": "new/*", "*": "all/*", "old/judge": "judge:3", "old/ju*": "ju/*"}
+    for order in (names, dict(reversed(names.items()))):
+        meant = [mapped_image(image, order) for image in ("old/judge", "old/just", "old/other", "other")]
+        assert meant == ["judge:3", "ju/st", "new/other", "all/other"]
+
+
 @pytest.mark.parametrize(
     ("image", "lists", "allowed"),
     [
