@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -24,6 +24,7 @@ POLICY = "; ".join(
 )
 """The Content-Security-Policy of all answers that do not set a stricter one."""
 
+_AnyResponse = TypeVar("_AnyResponse", bound=HttpResponseBase)
 _Answer = Callable[[HttpRequest], HttpResponseBase]
 _AsyncAnswer = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -36,6 +37,14 @@ def set_policy(response: HttpResponseBase) -> HttpResponseBase:
     if isinstance(response, HttpResponse):
         # Live answers do not pass Django's middleware for this; a chunked answer costs one more packet.
         response.headers.setdefault("Content-Length", str(len(response.content)))
+    return response
+
+
+def inert(response: _AnyResponse, caching: str) -> _AnyResponse:
+    """The answer with what keeps browsers from running anything in it: it holds bytes that a task has written."""
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = caching
     return response
 
 

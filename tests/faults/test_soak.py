@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import needs
+from tests.support.grids import wanted
 
 pytestmark = needs("docker", "busybox", "root")
 
@@ -23,10 +23,9 @@ MINUTES = 0.5
 @pytest.mark.timeout(600)
 def test_after_half_a_minute_of_random_faults_the_account_balances(tmp_path: Path) -> None:
     account_file = tmp_path / "account.json"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRID_")}
     command = [sys.executable, "scripts/lib/soak.py", "--minutes", str(MINUTES), "--seed", str(SEED)]
     done = subprocess.run(
-        [*command, "--json", str(account_file)], cwd=ROOT, env=kept, capture_output=True, text=True, check=False
+        [*command, "--json", str(account_file)], cwd=ROOT, env=wanted(), capture_output=True, text=True, check=False
     )
     said = f"{done.stdout}\n{done.stderr}"
     assert done.returncode == 0, said

@@ -21,6 +21,7 @@ from webapp.api.answers import answer, answer_state, download
 from webapp.api.tasks import WAIT_SECONDS, TaskId
 from webapp.auth import Allow, AllowLive, Request
 from webapp.live import in_thread
+from webapp.middleware import inert
 
 PART_BYTES = 1024**2
 MOST_PART_BYTES = 8 * 1024**2
@@ -105,6 +106,4 @@ def _part(request: Request, task_id: str, stream: str, offset: int, limit: int) 
     response.headers["Grid-Log-Complete"] = "true" if part.complete and final and there >= part.size else "false"
     response.headers["Grid-Log-Attempt"] = task.attempt_id or ""
     response.headers["Content-Disposition"] = f'attachment; filename="{task.id}.{stream}"'
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return inert(response, "no-store")

@@ -16,6 +16,7 @@ from grid.core import present
 from grid.core.models import OutputFile, Task
 from grid.core.store import get_store
 from tasks.errors import NotFound
+from webapp.middleware import inert
 from webapp.views.finding import task_or_404
 
 TEXT_BYTES = 256 * 1024
@@ -80,10 +81,7 @@ def picture(request: HttpRequest, task_id: str) -> FileResponse:
         raise Http404("this file is no picture that can be shown")
     response = FileResponse(_opened(row), content_type=kind)
     response.headers["Content-Disposition"] = "inline"
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "private, no-cache"
-    return response
+    return inert(response, "private, no-cache")
 
 
 def _file(request: HttpRequest, task_id: str) -> tuple[Task, OutputFile]:

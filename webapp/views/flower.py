@@ -16,7 +16,6 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -25,7 +24,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from grid.core.conf import conf
-from webapp.views.people import person
+from webapp.views.people import only_operators
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +49,7 @@ _INLINE = tuple(f"\nvar autorefresh = {value};\n" for value in (0, 1))
 @require_http_methods(["GET", "HEAD", "POST"])
 def flower(request: HttpRequest, path: str = "") -> HttpResponseBase:
     """Hand a request for reading on to Flower."""
-    if not person(request).is_staff:
-        raise PermissionDenied("only operators see Flower")
+    only_operators(request, "only operators see Flower")
     base = conf().flower_url
     if not base or _leads_out(path):
         raise Http404("there is no Flower here")

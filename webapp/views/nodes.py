@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -19,7 +18,7 @@ from grid.core import fleet, heat, nodes, nodeview
 from grid.core.conf import conf
 from tasks.errors import Conflict, NotFound, SpecError
 from webapp.forms import JoinForm, NodeForm
-from webapp.views.people import person
+from webapp.views.people import only_operators, person
 
 VERBS = ("cordon", "drain", "resume", "remove")
 PAGE = 25
@@ -73,7 +72,7 @@ def node_page(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 def join(request: HttpRequest) -> HttpResponse:
     """Make a node and show the command that joins it, for staff; the token in it is shown this once."""
-    _only_operators(request)
+    only_operators(request, "only operators change nodes")
     form = JoinForm(request.POST)
     if not form.is_valid():
         return _no_node(request, "; ".join(words.as_text() for words in form.errors.values()))
@@ -91,7 +90,7 @@ def join(request: HttpRequest) -> HttpResponse:
 @require_POST
 def change(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Cordon, drain, resume or remove a node, for staff."""
-    _only_operators(request)
+    only_operators(request, "only operators change nodes")
     form = NodeForm(request.POST)
     if verb not in VERBS:
         raise Http404(f'there is no verb "{verb}" for nodes')
@@ -109,11 +108,6 @@ def change(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         messages.success(request, f"The node {name} was removed; the records of what it ran stay.")
         return redirect("nodes")
     return _back(request, name)
-
-
-def _only_operators(request: HttpRequest) -> None:
-    if not person(request).is_staff:
-        raise PermissionDenied("only operators change nodes")
 
 
 def _back(request: HttpRequest, name: str) -> HttpResponse:

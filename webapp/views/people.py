@@ -26,6 +26,12 @@ def person(request: HttpRequest) -> User:
     return request.user
 
 
+def only_operators(request: HttpRequest, words: str) -> None:
+    """Raises PermissionDenied with ``words`` for whoever is no operator."""
+    if not person(request).is_staff:
+        raise PermissionDenied(words)
+
+
 @method_decorator(never_cache, name="dispatch")
 class ThrottledLogin(LoginView):
     """Log-in: after five wrong passwords for one name from one address a pause, which doubles with each further one.

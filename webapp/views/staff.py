@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -24,7 +23,7 @@ from tasks.errors import GridError
 from tasks.states import AttemptState
 from tasks.terms import KEPT, Rules
 from webapp.staffforms import NewGroupForm, NewUserForm, PersonForm, RulesForm
-from webapp.views.people import person
+from webapp.views.people import only_operators, person
 
 PAGE = 100
 
@@ -36,8 +35,7 @@ def staff_only(view: _View) -> _View:
 
     @login_required
     def guarded(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponse:
-        if not person(request).is_staff:
-            raise PermissionDenied("this page is for operators")
+        only_operators(request, "this page is for operators")
         return view(request, *args, **kwargs)
 
     return guarded
