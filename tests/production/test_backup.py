@@ -19,12 +19,13 @@ from tasks.errors import Stale
 from tasks.outcome import Evidence, Outcome
 from tasks.states import TaskState
 from tasks.verdicts import Verdict
-from tests.support.commands import WAITS, let_go
+from tests.support.commands import WAITS
 from tests.support.grid_fixtures import pytest_runtest_makereport
 from tests.support.grids import ROOT, RunningGrid, wanted
 from tests.support.images import ensure_test_image
 from tests.support.node_api import eventually
 from tests.support.postgres import Postgres, programs
+from tests.support.story import may_go_on
 
 __all__ = ["pytest_runtest_makereport"]
 
@@ -159,7 +160,7 @@ def let_go_when_it_runs(grid: RunningGrid, task: str) -> None:
     running = grid.client.get(task)
     eventually(lambda: running.refresh().state is TaskState.RUNNING, LONG_SECONDS)
     eventually(lambda: "ready" in "".join(running.logs()), LONG_SECONDS)
-    let_go(grid, running)
+    may_go_on(grid.directory / "node", running)
 
 
 def _linked(first: Path, second: Path) -> None:

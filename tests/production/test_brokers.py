@@ -23,11 +23,12 @@ from tasks.verdicts import Verdict
 from tasks.views import Level
 from tests.support.broker import broker_of
 from tests.support.brokers import OwnBroker, RabbitServer, RedisServer
-from tests.support.commands import WAITS, let_go
+from tests.support.commands import WAITS
 from tests.support.grid_fixtures import pytest_runtest_makereport
 from tests.support.grids import RunningGrid
 from tests.support.images import ensure_test_image
 from tests.support.node_api import eventually
+from tests.support.story import may_go_on
 
 __all__ = ["pytest_runtest_makereport"]
 
@@ -133,7 +134,7 @@ def test_a_broker_that_is_killed_and_comes_back_goes_on_with_its_node(site: Site
         waiting = site.grid.submit("true")
         site.broker.start()
     assert waiting.wait(2 * SOON_SECONDS).verdict is Verdict.SUCCEEDED
-    let_go(site.grid, running)
+    may_go_on(site.grid.directory / "node", running)
     assert running.wait(SOON_SECONDS).verdict is Verdict.SUCCEEDED
 
 

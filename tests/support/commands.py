@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from grid import Task
 from tests.support.grids import ROOT, RunningGrid
-from tests.support.node_api import eventually
 
 GRID = str(Path(sys.executable).with_name("grid"))
 PATIENCE_SECONDS = 60.0
@@ -73,10 +71,3 @@ def a_line(stream: IO[str] | None) -> str:
     """The next line that a process prints."""
     assert stream is not None
     return stream.readline().rstrip("\n")
-
-
-def let_go(running: RunningGrid, task: Task) -> None:
-    """Tell a task that runs ``WAITS`` on the grid's own node to go on."""
-    folder = running.directory / "node" / "workspaces" / task.refresh().view.attempt / "task"
-    eventually(folder.is_dir)
-    (folder / "go").touch()

@@ -12,9 +12,10 @@ import pytest
 
 import grid
 from tests.support.broker import free_port
-from tests.support.commands import WAITS, a_line, background, command, let_go
+from tests.support.commands import WAITS, a_line, background, command
 from tests.support.grids import RunningGrid
 from tests.support.node_api import eventually
+from tests.support.story import may_go_on
 
 pytestmark = pytest.mark.needs("docker", "busybox", "root")
 
@@ -83,7 +84,7 @@ class TestPython:
         assert next(pieces) == "ready\n"
         assert not task.refresh().final
 
-        let_go(here, task)
+        may_go_on(here.directory / "node", task)
         assert "".join(pieces) == "over\n"
 
     def test_download_brings_the_files_and_the_record(self, here: RunningGrid, tmp_path: Path) -> None:
@@ -234,10 +235,10 @@ class TestCommands:
         assert "queued" in told.out
         assert "one at a time" in told.out
         assert f"node {here.facts['node']}" in told.out or "position" in told.out
-        let_go(here, first)
+        may_go_on(here.directory / "node", first)
         assert first.wait().succeeded
         eventually(lambda: "".join(second.logs()) == "ready\n")
-        let_go(here, second)
+        may_go_on(here.directory / "node", second)
         assert second.wait().succeeded
 
     def test_ctrl_c_leaves_the_task_running_and_says_how_to_come_back(self, here: RunningGrid) -> None:
@@ -255,7 +256,7 @@ class TestCommands:
         assert task.state == "running"
         with background(here, *back[1].split()) as process:
             assert a_line(process.stdout) == "ready"
-            let_go(here, task)
+            may_go_on(here.directory / "node", task)
             out, _ = process.communicate(timeout=20)
         assert (process.returncode, out) == (0, "over\n")
         assert task.wait().succeeded

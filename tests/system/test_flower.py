@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from grid.celery import hostname_of
-from tests.support.commands import WAITS, let_go
+from tests.support.commands import WAITS
 from tests.support.grids import RunningGrid
 from tests.support.node_api import eventually
+from tests.support.story import may_go_on
 
 pytestmark = pytest.mark.needs("docker", "busybox", "root")
 
@@ -85,7 +86,7 @@ def test_an_attempt_that_runs_is_shown_as_started(grid: RunningGrid, flower: htt
     eventually(lambda: flower.get("api/workers", params={"status": "true"}).json().get(name) is True)
     task = grid.submit(*WAITS)
     eventually(lambda: attempts(flower).get(task.refresh().view.attempt, {}).get("state") == "STARTED")
-    let_go(grid, task)
+    may_go_on(grid.directory / "node", task)
     task.wait()
     assert attempt(flower, task.view.attempt)["state"] == "SUCCESS"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import WAITS, a_line, background, let_go
+from tests.support.commands import WAITS, a_line, background
 from tests.support.grids import RunningGrid
+from tests.support.story import may_go_on
 
 pytestmark = pytest.mark.needs("docker", "busybox", "root")
 
@@ -23,7 +24,7 @@ def test_lines_are_printed_while_the_task_runs(grid: RunningGrid) -> None:
     with background(grid, "logs", "-f", task.id) as process:
         assert a_line(process.stdout) == "ready"
         assert not task.refresh().final
-        let_go(grid, task)
+        may_go_on(grid.directory / "node", task)
         rest, err = process.communicate(timeout=20)
     assert (process.returncode, rest, err) == (0, "over\n", "")
 
