@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from typing import cast
 
@@ -36,12 +37,16 @@ class NotKnown(NotAllowed):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: ``node`` is set for the agent of a node, whose token (of the hash ``key``) is no person's."""
+    """Who asks: ``node`` is set for the agent of a node, whose token (of the hash ``key``) is no person's.
+
+    ``until`` is when a person's token expires, where it does.
+    """
 
     user: User
     scopes: frozenset[Scope]
     node: Node | None = None
     key: str = ""
+    until: datetime | None = None
 
 
 class Request(HttpRequest):
@@ -72,11 +77,11 @@ def of_token(clear: str, address: str) -> Caller:
     if token.node is not None:
         return Caller(token.owner, scopes & {Scope.NODE}, token.node, token.hash)
     if Scope.ADMIN in scopes and token.owner.is_staff:
-        return Caller(token.owner, _OF_ADMINS)
+        return Caller(token.owner, _OF_ADMINS, until=token.expires_at)
     # A copy, for this request only: neither the row nor the token that is remembered changes.
     person = copy.copy(token.owner)
     person.is_staff = person.is_superuser = False
-    return Caller(person, scopes & _OF_PEOPLE)
+    return Caller(person, scopes & _OF_PEOPLE, until=token.expires_at)
 
 
 def of_session(request: HttpRequest) -> Caller:

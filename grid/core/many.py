@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.contrib.auth.models import User
 
@@ -15,8 +14,6 @@ from tasks.errors import Conflict, Fault, GridError, NotAllowed, SpecError
 from tasks.states import FINAL_STATES, TaskState
 from tasks.views import MOST_MANY, ManyBody, ManyItem, ManyView
 
-ORIGIN_LABEL = "retry_of"
-"""The label of a task that was made of an earlier one; its value is the earlier one's id."""
 CANCEL_STATES = ",".join(state for state in TaskState if state not in FINAL_STATES)
 RETRY_STATES = str(TaskState.FAILED)
 # Windows of a list that one choice looks through.
@@ -63,41 +60,19 @@ def cancel_many(user: User, body: ManyBody, now: datetime) -> ManyView:
 
 
 def retry_many(user: User, body: ManyBody, key: str, now: datetime) -> ManyView:
-    """Make each task that is asked for anew: the same description and files, the same owner, a label with its origin.
+    """Retry each task that is asked for (``again.retry``), which needs the right to change it.
 
     The same ``key`` gives the same tasks again. Of a filter only those are taken that were not run again before, so
     that nothing is doubled by asking twice. Raises SpecError when none can be meant.
     """
 
     def act(task: Task) -> ManyItem:
-        made = retry(task, key, once=not body.ids, now=now)
+        made = again.retry(task, key, once=not body.ids, now=now)
         if task.owner_id != user.pk:
             audit.note("task_retried", f"task {task.id}", now, by=user.username, made=made.id)
         return ManyItem(task=task.id, name=task.name, done=True, made=made.id)
 
     return _each(user, body, RETRY_STATES, act)
-
-
-def retry(task: Task, key: str, *, once: bool, now: datetime) -> Task:
-    """A new task from the description and the files of one that has ended.
-
-    The same ``key`` gives the same task again. Raises Conflict for a task that has not ended, with ``once`` also for
-    one that was run again before, and what ``again.again`` raises.
-    """
-    if not TaskState(task.state).final:
-        raise Conflict(f"it is {task.state}; cancel it first")
-    first = f"again/{task.id}/"
-    known = Task.objects.filter(owner_id=task.owner_id).exclude(idempotency_key="")
-    made = dict(
-        known.filter(idempotency_key__gte=first, idempotency_key__lt=f"again/{task.id}0")
-        .order_by("idempotency_key")
-        .values_list("idempotency_key", "id")
-    )
-    mine = first + key
-    if once and made and mine not in made:
-        raise Conflict(f"it was run again as {next(iter(made.values()))}")
-    spec: dict[str, Any] = {**task.spec, "labels": {**task.spec.get("labels", {}), ORIGIN_LABEL: task.id}}
-    return again.again(task, user=task.owner, spec=spec, key=mine, now=now)
 
 
 def _each(user: User, body: ManyBody, states: str, act: _Act) -> ManyView:

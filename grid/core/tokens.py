@@ -6,7 +6,7 @@ import copy
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -14,7 +14,9 @@ from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 
 from grid.core.models import Node, Token
-from tasks.errors import NotAllowed, NotFound
+from tasks.accounts import NewToken, TokenBody
+from tasks.errors import Fault, NotAllowed, NotFound, SpecError
+from tasks.views import TokenView
 
 USED_SECONDS = 300.0
 REMEMBER_SECONDS = 2.0
@@ -54,6 +56,38 @@ def create(
         expires_at=expires_at,
     )
     return token, clear
+
+
+def issue(owner: User, wish: TokenBody, now: datetime, *, most: Collection[Scope], until: datetime | None) -> NewToken:
+    """Make a token that opens at most what ``most`` says and lives no longer than ``until``.
+
+    So nobody makes more of a token than it is. Raises SpecError.
+    """
+    scopes = [Scope(word) for word in wish.scopes]
+    faults = [
+        Fault("scopes", f'you do not have "{one}" yourself, and cannot give it') for one in scopes if one not in most
+    ]
+    ends = now + timedelta(days=wish.days) if wish.days is not None else until
+    if until is not None and ends is not None and ends > until:
+        faults.append(Fault("days", f"the token that you came with expires before, at {until:%Y-%m-%d %H:%M} UTC"))
+    if faults:
+        raise SpecError(faults)
+    token, clear = create(owner=owner, name=wish.name, scopes=set(scopes), now=now, expires_at=ends)
+    return NewToken(token=clear, view=view(token))
+
+
+def view(token: Token) -> TokenView:
+    """A token as it is listed."""
+    return TokenView(
+        id=token.pk,
+        name=token.name,
+        owner=token.owner.username,
+        scopes=tuple(token.scopes),
+        node=token.node.name if token.node else "",
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        last_used_at=token.last_used_at,
+    )
 
 
 def authenticate(clear: str, now: datetime) -> Token:

@@ -42,6 +42,9 @@ API = {
     "GET /api/v1/tasks/{task_id}/explain": (401, 200, 404, 403, 200),
     "POST /api/v1/tasks/{task_id}/cancel": (401, 409, 404, 403, 409),
     "GET /api/v1/tasks/{task_id}/result": (401, 200, 404, 403, 200),
+    "POST /api/v1/tasks/{task_id}/copy": (401, 201, 404, 403, 201),
+    "PUT /api/v1/tasks/{task_id}/sharing": (401, 200, 404, 403, 200),
+    "GET /api/v1/tasks/alike": (401, 200, 200, 403, 200),
     "GET /api/v1/tasks/{task_id}/files/{path}": (401, 200, 404, 403, 200),
     "GET /api/v1/tasks/{task_id}/logs/{stream}": (401, 200, 404, 403, 200),
     "POST /api/v1/blobs/missing": (401, 200, 200, 403, 200),
@@ -65,7 +68,19 @@ API = {
     "GET /api/v1/queue": (401, 200, 200, 403, 200),
     "GET /api/v1/tokens": (401, 200, 200, 403, 200),
     "DELETE /api/v1/tokens/{token_id}": (401, 204, 404, 403, 204),
+    "POST /api/v1/tokens": (401, 201, 201, 403, 201),
     "GET /api/v1/doctor": (401, 403, 403, 403, 200),
+    "GET /api/v1/account": (401, 200, 200, 403, 200),
+    "PUT /api/v1/account/sharing": (401, 200, 200, 403, 200),
+    "GET /api/v1/rules": (401, 403, 403, 403, 200),
+    "GET /api/v1/users": (401, 403, 403, 403, 200),
+    "POST /api/v1/users": (401, 403, 403, 403, 201),
+    "GET /api/v1/users/{name}": (401, 403, 403, 403, 200),
+    "PATCH /api/v1/users/{name}": (401, 403, 403, 403, 200),
+    "GET /api/v1/groups": (401, 403, 403, 403, 200),
+    "POST /api/v1/groups": (401, 403, 403, 403, 201),
+    "GET /api/v1/groups/{name}": (401, 403, 403, 403, 200),
+    "PATCH /api/v1/groups/{name}": (401, 403, 403, 403, 200),
     "GET /api/v1/audit": (401, 403, 403, 403, 200),
     "GET /api/v1/secrets": (401, 200, 200, 403, 200),
     "DELETE /api/v1/secrets/{name}": (401, 204, 404, 403, 404),
@@ -82,7 +97,8 @@ API = {
     "PUT /api/v1/node/attempts/{attempt_id}/blobs/{sha256}": (401, 403, 403, 409, 403),
     "POST /api/v1/node/attempts/{attempt_id}/logs/{stream}": (401, 403, 403, 409, 403),
     "POST /api/v1/node/attempts/{attempt_id}/outcome": (401, 403, 403, 409, 403),
-    # At the end, for this takes the token of the node away.
+    # At the end, for this takes the task and the token of the node away.
+    "DELETE /api/v1/tasks/{task_id}": (401, 204, 404, 403, 204),
     "DELETE /api/v1/nodes/{name}": (401, 403, 403, 403, 204),
 }
 # Pages know people by their session; the token of a node is nobody there (302: to the log-in).
@@ -132,6 +148,14 @@ BODIES = {
     "POST /api/v1/blobs/missing": {"sha256": []},
     "PUT /api/v1/secrets/{name}": {"value": "v"},
     "POST /api/v1/webhooks/secret": {},
+    "POST /api/v1/tasks/{task_id}/copy": {},
+    "PUT /api/v1/tasks/{task_id}/sharing": {"group": ""},
+    "POST /api/v1/tokens": {"name": "laptop", "scopes": ["read"]},
+    "PUT /api/v1/account/sharing": {"share": False},
+    "POST /api/v1/users": {"name": "eve"},
+    "PATCH /api/v1/users/{name}": {"rules": {"quota": {"running": 3}}},
+    "POST /api/v1/groups": {"name": "new ones"},
+    "PATCH /api/v1/groups/{name}": {"rules": {}},
     "PUT /api/v1/mail": {"on_failure": False},
     "POST /api/v1/nodes": {"name": "beta"},
     "POST /api/v1/nodes/{name}/cordon": {"reason": "new disk"},
@@ -203,7 +227,7 @@ def _a_spare_token(owner: User) -> str:
 def ask(client: Client, entry: str, world: World) -> int:
     """The status of the answer to one entry of the table."""
     method, _, path = entry.partition(" ")
-    name = "alpha" if "/nodes/" in path else "KEY"
+    name = {"nodes": "alpha", "users": "ada", "groups": "Clients"}.get(path.split("/")[3] if path else "", "KEY")
     path = path.format(**world.names, name=name) + ("?offset=0" if "/logs/" in path else "")
     if "wait" in path:
         path += "?timeout=0"

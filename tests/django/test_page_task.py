@@ -12,9 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from grid.core import explain, logs, outcomes
-from grid.core.again import again
+from grid.core.again import again, copy
 from grid.core.models import Attempt, InputFile, Task
-from tasks.errors import SpecError
+from tasks.errors import Conflict, NotAllowed, SpecError
 from tasks.limits import Limits
 from tasks.outcome import MOST_POINTS, Usage, UsagePoint
 from tests.django import builders as given
@@ -61,14 +61,15 @@ def test_a_task_is_run_again_by_one_button_that_makes_one_task_however_often_it_
         answer = ada.post(f"/tasks/{old.id}/again/", {"key": "k1"})
     new = Task.objects.exclude(id=old.id).get()
     assert (answer.status_code, answer.headers["Location"]) == (302, f"/tasks/{new.id}/")
-    assert (new.name, new.spec_hash, new.state) == ("sum", old.spec_hash, "queued")
+    assert (new.name, new.state, new.labels) == ("sum", "queued", {"retry_of": old.id})
+    assert {**new.spec, "labels": {}} == {**old.spec, "labels": {}}
     assert "This is sum, run again." in page_of(ada, f"/tasks/{new.id}/")
 
 
 def test_a_task_is_run_again_with_changes_to_its_description(ada: Client) -> None:
     old = ended()
     form = Elements(page_of(ada, f"/tasks/{old.id}/again/"))
-    assert '"uname"' in form.text
+    assert [attrs["value"] for _, attrs in form.found if attrs.get("name") == "args"] == ["uname"]
     changed = {**old.spec, "args": ["uname", "-a"], "files": {"new.txt": {"content": "hi"}}}
     ada.post(f"/tasks/{old.id}/again/", {"key": "k1", "spec": json.dumps(changed)})
     new = Task.objects.exclude(id=old.id).get()
@@ -89,7 +90,7 @@ def test_a_changed_description_with_faults_is_shown_again_with_all_of_them(ada: 
     assert (empty.status_code, Task.objects.count()) == (422, 1)
 
 
-def test_who_manages_a_task_runs_it_again_under_their_own_name_with_its_files() -> None:
+def test_who_manages_a_task_copies_it_under_their_own_name_with_its_files() -> None:
     now = timezone.now()
     old = given.a_task(now, files={"in.txt": {"content": "secret\n"}})
     root = given.a_user("root", staff=True)
@@ -97,9 +98,23 @@ def test_who_manages_a_task_runs_it_again_under_their_own_name_with_its_files() 
         given.a_task(now, owner=root, files=old.spec["files"])
     bob = given.a_user("bob")
     with pytest.raises(SpecError, match="not yours"):
-        again(old, user=bob, now=now)
-    new = again(old, user=root, now=now)
+        copy(old, user=bob, key="k", now=now)
+    new = copy(old, user=root, key="k", now=now)
     assert (new.owner, new.spec["files"]) == (root, old.spec["files"])
+    # A copy of a copy names the one that it was made of, and no other.
+    assert copy(new, user=root, key="k", now=now).labels == {"copy_of": new.id}
+
+
+def test_a_retry_stays_with_the_owner_whoever_asks_and_who_may_only_look_gets_none() -> None:
+    now = timezone.now()
+    old = ended()
+    root, bob = given.a_user("root", staff=True), given.a_user("bob")
+    new = again(old, user=root, key="k", now=now)
+    assert (new.owner, new.labels) == (old.owner, {"retry_of": old.id})
+    with pytest.raises(NotAllowed, match="as a copy"):
+        again(old, user=bob, key="k", now=now)
+    with pytest.raises(Conflict, match="it is queued"):
+        again(new, user=root, key="k", now=now)
 
 
 def test_a_task_of_somebody_else_cannot_be_run_again() -> None:

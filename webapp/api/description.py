@@ -10,7 +10,7 @@ from ninja.openapi.schema import OpenAPISchema
 from webapp.problems import CONTENT_TYPE
 
 _PROBLEM = {
-    "title": "Problem",
+    "title": "ProblemDetails",
     "type": "object",
     "description": "Why the request was refused (RFC 9457), with more where there is more to say.",
     "required": ["type", "title", "status", "detail"],
@@ -53,7 +53,7 @@ class DescribedAPI(NinjaAPI):
     ) -> OpenAPISchema:
         """The OpenAPI document."""
         schema = super().get_openapi_schema(path_prefix=path_prefix, path_params=path_params)
-        schema["components"]["schemas"]["Problem"] = _PROBLEM
+        schema["components"]["schemas"]["ProblemDetails"] = _PROBLEM
         for path, methods in schema["paths"].items():
             for method, operation in methods.items():
                 _describe(path, method, operation)
@@ -67,7 +67,7 @@ def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
     if path.endswith("/events") and "/tasks/" not in path:
         responses[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     for status in _refusals(path, method, operation):
-        known = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        known = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
         responses.setdefault(status, {"description": _WORDS[status], "content": {CONTENT_TYPE: known}})
 
 

@@ -1,4 +1,4 @@
-"""For operators: tokens that can be revoked, and the server's look at itself."""
+"""Tokens, and for operators the server's look at itself."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ninja import Router
 from pydantic import TypeAdapter
 
 from grid.core import doctor, tokens
-from grid.core.models import Token
 from grid.core.tokens import Scope
+from tasks.accounts import NewToken, TokenBody
 from tasks.views import DoctorView, TokenView
 from webapp.api.about import server_version
 from webapp.api.answers import answer, answer_list
@@ -23,7 +23,20 @@ _TOKENS = TypeAdapter(list[TokenView])
 @router.get("/tokens", auth=Allow(Scope.READ), response=list[TokenView])
 def listed(request: Request) -> HttpResponse:
     """Your tokens, or everybody's for staff; their texts are kept nowhere."""
-    return answer_list(_TOKENS, [_view(token) for token in tokens.visible(request.auth.user)])
+    return answer_list(_TOKENS, [tokens.view(token) for token in tokens.visible(request.auth.user)])
+
+
+@router.post("/tokens", auth=Allow(Scope.SUBMIT), response={201: NewToken})
+def make(request: Request, body: TokenBody) -> HttpResponse:
+    """Make a token of yours; its text is in the answer, and nowhere else.
+
+    It opens no more, and lives no longer, than the one that it is made with.
+    """
+    caller, now = request.auth, timezone.now()
+    made = tokens.issue(caller.user, body, now, most=caller.scopes, until=caller.until)
+    response = answer(made, 201)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @router.delete("/tokens/{token_id}", auth=Allow(Scope.SUBMIT), response={204: None})
@@ -38,16 +51,3 @@ def examine(request: Request) -> HttpResponse:
     """Database, dispatcher, deadlines, nodes, broker, disk: what is wrong, and what to do about it."""
     now = timezone.now()
     return answer(DoctorView(at=now, version=server_version(), findings=doctor.examine(now)))
-
-
-def _view(token: Token) -> TokenView:
-    return TokenView(
-        id=token.pk,
-        name=token.name,
-        owner=token.owner.username,
-        scopes=tuple(token.scopes),
-        node=token.node.name if token.node else "",
-        created_at=token.created_at,
-        expires_at=token.expires_at,
-        last_used_at=token.last_used_at,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from webapp import problems
 from webapp.api import (
     about,
+    again,
     audit,
     blobs,
     events,
@@ -14,6 +15,7 @@ from webapp.api import (
     notices,
     operating,
     outputs,
+    people,
     queue,
     secrets,
     tasks,
@@ -32,6 +34,7 @@ problems.install(api)
 for prefix, router in (
     ("/v1/tasks", many.router),  # before those that take any word for the id of a task
     ("/v1/tasks", tasks.router),
+    ("/v1/tasks", again.router),
     ("/v1/tasks", outputs.router),
     ("/v1/blobs", blobs.router),
     ("/v1/nodes", nodes.router),
@@ -42,6 +45,7 @@ for prefix, router in (
     ("/v1", notices.router),
     ("/v1", operating.router),
     ("/v1", audit.router),
+    ("/v1", people.router),
     ("/v1", about.router),
 ):
     api.add_router(prefix, router)

@@ -1,4 +1,4 @@
-"""Tasks: submit, look, wait, cancel."""
+"""Tasks: submit, look, wait, cancel, remove."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tasks.states import TaskState
 from tasks.views import (
     AttemptView,
     BulkBody,
+    CheckView,
     EventView,
     ExplainView,
     SubmitBody,
@@ -183,6 +184,17 @@ def _contents(blobs: dict[str, str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for sha256, text in blobs.items():
         try:
+@router.delete("/{task_id}", auth=Allow(Scope.SUBMIT), response={204: None})
+def remove(request: Request, task_id: TaskId) -> HttpResponse:
+    """Remove a task that has ended, with its attempts, logs and files; 409 while it has not.
+
+    Contents that nothing else uses leave the disk with the next walk of the retention.
+    """
+    user = request.auth.user
+    removal.remove(access.own_task(user, task_id), by=user.username, now=timezone.now())
+    return HttpResponse(status=204)
+
+
             found[sha256] = base64.b64decode(text, validate=True)
         except ValueError as error:  # binascii.Error is one; what is not ASCII is another
             raise SpecError([Fault(f"blobs.{sha256}", f"is not base64: {error}")]) from None

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django import template
 from django.urls import reverse
 
-from grid.core.many import ORIGIN_LABEL
+from grid.core.again import COPY_OF, RETRY_OF
 from tasks.states import TaskState
 from tasks.units import human_seconds, human_size
 from tasks.views import EventView, TaskView
@@ -98,13 +98,16 @@ def dictvalue(known: dict[str, str], key: str) -> str:
     return known.get(key, "")
 
 
+_ORIGINS = {RETRY_OF: "again of", COPY_OF: "copy of"}
+
+
 @register.filter
 def labelled(labels: dict[str, str]) -> list[dict[str, str]]:
-    """The labels of a task, each with the address of the tasks that have it too; of a retry, its origin."""
+    """The labels of a task, each with the address of the tasks that have it too; of a retry or a copy, its origin."""
     found = []
     for key, value in sorted(labels.items()):
-        if key == ORIGIN_LABEL and _TASK_ID.fullmatch(value):
-            found.append({"text": f"again of …{value[-6:]}", "address": reverse("task", args=[value])})
+        if key in _ORIGINS and _TASK_ID.fullmatch(value):
+            found.append({"text": f"{_ORIGINS[key]} …{value[-6:]}", "address": reverse("task", args=[value])})
             continue
         text = f"{key}={value}" if value else key
         found.append({"text": text, "address": f"{reverse('tasks')}?{urlencode({'label': text})}"})

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from grid.core import access, quotas, standing, tokens
+from grid.core import accounts, quotas, standing, tokens
 from grid.core.models import Token
 from grid.core.tokens import Scope
 from tasks.errors import NotFound
@@ -71,8 +71,6 @@ def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
 def share(request: HttpRequest) -> HttpResponse:
     """Let one's groups see one's tasks, or not any more."""
     user, wish = person(request), request.POST.get("share") == "on"
-    rules = standing.rules_of(user).model_copy(update={"share": wish})
-    standing.decide(user, rules, by=user.username, now=timezone.now())
-    access.forget()
+    accounts.share(user, timezone.now(), wish=wish)
     messages.info(request, "Your groups see your tasks." if wish else "Only you (and operators) see your tasks.")
     return redirect("account")

@@ -14,14 +14,14 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from grid.core import access, audit, people, quotas, standing
+from grid.core import access, accounts, audit, quotas, standing
 from grid.core.conf import conf
 from grid.core.groups import CLIENTS
 from grid.core.models import Attempt
-from grid.core.standing import Bound
+from tasks.accounts import NewPersonBody, PersonChange
 from tasks.errors import GridError
 from tasks.states import AttemptState
-from tasks.terms import KEPT, Rules
+from tasks.terms import KEPT
 from webapp.staffforms import NewGroupForm, NewUserForm, PersonForm, RulesForm
 from webapp.views.people import only_operators, person
 
@@ -90,14 +90,14 @@ def _made(request: HttpRequest) -> HttpResponse:
     if not user_form.is_valid():
         messages.error(request, "Give it a name.")
         return redirect("staff")
-    name, password = user_form.cleaned_data["name"], people.new_password()
+    wanted = NewPersonBody(name=user_form.cleaned_data["name"], email=user_form.cleaned_data["email"])
     try:
-        people.add(name, password, email=user_form.cleaned_data["email"], groups=[CLIENTS])
+        made = accounts.add_person(wanted)
     except GridError as error:
         messages.error(request, str(error))
         return redirect("staff")
     # Shown in the answer itself and kept nowhere.
-    return render(request, "staff_password.html", {"name": name, "password": password}, status=201)
+    return render(request, "staff_password.html", {"name": made.name, "password": made.password}, status=201)
 
 
 @staff_only
@@ -110,9 +110,9 @@ def user_page(request: HttpRequest, name: str) -> HttpResponse:
     chosen = {"groups": user.groups.all(), "active": user.is_active}
     membership = PersonForm(request.POST or None, initial=chosen, auto_id="person_%s")
     if request.method == "POST" and "membership" in request.POST and membership.is_valid():
-        people.set_groups(user, [group.name for group in membership.cleaned_data["groups"]])
-        if membership.cleaned_data["active"] != user.is_active:
-            people.set_active(user, active=membership.cleaned_data["active"])
+        wanted = membership.cleaned_data
+        change = PersonChange(groups=tuple(group.name for group in wanted["groups"]), active=wanted["active"])
+        accounts.change_person(name, change, by=person(request).username, now=timezone.now())
         messages.info(request, "Saved.")
         return redirect("staff-user", user.username)
     return _ruled(request, user, f"User {user.username}", {"membership": membership})
@@ -138,12 +138,7 @@ def _ruled(request: HttpRequest, of: User | Group, title: str, more: dict[str, o
         access.forget()
         messages.info(request, "Saved. It holds for tasks that are submitted or started from now on.")
         return redirect(request.path)
-    if isinstance(of, User):
-        bounds = standing.bounds(of.pk, now) or (Bound(f"user {of.username}", frozenset({of.pk}), Rules().quota),)
-    else:
-        members = frozenset(of.user_set.values_list("pk", flat=True))
-        bounds = (Bound(f"group {of.name}", members, standing.rules_of(of).quota),)
-    used = [(bound, quotas.usage(bound, now)) for bound in bounds]
+    used = [(bound, quotas.usage(bound, now)) for bound in accounts.bounds_of(of, now)]
     context = {"title": title, "form": form, "used": used, **more}
     return render(request, "staff_rules.html", context, status=422 if form.errors else 200)
 

@@ -156,6 +156,8 @@ def commands(task: TaskView) -> tuple[Command, ...]:
     if task.state.final:
         found.append(Command("Fetch its files", f"grid result {task.id} result/", 'task.download("result")'))
         found.append(Command("Run it again", f"grid retry {task.id}", "new = task.retry()"))
+        changed = ("grid copy " + task.id + " --set priority=5", "new = task.copy(priority=5)")
+        found.append(Command("Run it again with changes", *changed))
     else:
         found.append(Command("Why it waits", f"grid explain {task.id}", "print(task.explain().summary)"))
         found.append(Command("Cancel it", f'grid cancel {task.id} --reason "why"', 'task.cancel("why")'))
