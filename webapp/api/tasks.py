@@ -11,7 +11,7 @@ from django.utils import timezone
 from ninja import Header, Path, Query, Router
 from pydantic import Field
 
-from grid.core import access, bulk, explain, intake, lists, present, records
+from grid.core import access, bulk, explain, intake, lists, present, records, removal
 from grid.core.hub import hub
 from grid.core.tokens import Scope
 from tasks.errors import Conflict, Fault, SpecError, TooLarge
@@ -20,7 +20,6 @@ from tasks.states import TaskState
 from tasks.views import (
     AttemptView,
     BulkBody,
-    CheckView,
     EventView,
     ExplainView,
     SubmitBody,
@@ -175,15 +174,6 @@ def cancel(request: Request, task_id: TaskId, body: CancelBody) -> HttpResponse:
     return answer(present.task_view(task))
 
 
-def _view_of(request: Request, task_id: str) -> TaskView:
-    return present.task_view(access.get_task(request.auth.user, task_id))
-
-
-def _contents(blobs: dict[str, str]) -> dict[str, bytes]:
-    """The small files that came along; raises SpecError, TooLarge."""
-    found: dict[str, bytes] = {}
-    for sha256, text in blobs.items():
-        try:
 @router.delete("/{task_id}", auth=Allow(Scope.SUBMIT), response={204: None})
 def remove(request: Request, task_id: TaskId) -> HttpResponse:
     """Remove a task that has ended, with its attempts, logs and files; 409 while it has not.
@@ -195,6 +185,15 @@ def remove(request: Request, task_id: TaskId) -> HttpResponse:
     return HttpResponse(status=204)
 
 
+def _view_of(request: Request, task_id: str) -> TaskView:
+    return present.task_view(access.get_task(request.auth.user, task_id))
+
+
+def _contents(blobs: dict[str, str]) -> dict[str, bytes]:
+    """The small files that came along; raises SpecError, TooLarge."""
+    found: dict[str, bytes] = {}
+    for sha256, text in blobs.items():
+        try:
             found[sha256] = base64.b64decode(text, validate=True)
         except ValueError as error:  # binascii.Error is one; what is not ASCII is another
             raise SpecError([Fault(f"blobs.{sha256}", f"is not base64: {error}")]) from None
