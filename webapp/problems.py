@@ -112,6 +112,13 @@ def install(api: NinjaAPI) -> None:
         return _unexpected(request, error)
 
 
+def problem_for(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The answer for any error that can leave a view; what nobody expected is logged."""
+    if isinstance(error, RequestDataTooBig):
+        return problem_of(TooLarge("the body is too large; upload larger contents as blobs"))
+    return problem_of(error) if isinstance(error, GridError) else _unexpected(request, error)
+
+
 def _unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     if isinstance(error, OperationalError | InterfaceError):
         logger.warning("the database did not answer: %s", error, extra={"action": "refuse", "path": request.path})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
-from django.urls import URLPattern, URLResolver, path, register_converter
+from django.urls import URLPattern, URLResolver, include, path, register_converter
 from django.urls.converters import StringConverter
 
 from webapp import health, identity, metrics
@@ -31,6 +31,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tasks/<str:task_id>/picture/", files.picture, name="task-picture"),
     path("tasks/<str:task_id>/log/<str:stream>/", logs.download, name="task-log"),
     path("submit/", submit.submit_page, name="submit"),
+    path("submit/check/", submit.check, name="submit-check"),
     path("nodes/", nodes.node_list, name="nodes"),
     path("nodes/join/", nodes.join, name="nodes-join"),
     path("node/<str:name>/", nodes.node_page, name="node"),
@@ -43,6 +44,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("login/external/callback/", identity.Return.as_view(), name="oidc-callback"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("api/", api.urls),
+    path("kolejka/", include("webapp.compat.kolejka.urls")),
     path("health", health.ready, name="health"),
     path("health/live", health.live, name="health-live"),
     path("metrics", metrics.scrape, name="metrics"),

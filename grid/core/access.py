@@ -1,8 +1,8 @@
 """Who may see and do what: owners their own, groups what is shared with them, and by permission everything.
 
 The permissions are Django's, given by the groups Clients, Inspectors and Managers (``grid.core.groups``) or by groups
-of one's own: ``add_task`` submits, ``view_task`` sees all tasks, ``delete_task`` cancels and removes any. Staff
-may all.
+of one's own: ``add_task`` submits, ``view_task`` sees all tasks, ``delete_task`` cancels and removes any,
+``add_attempt`` runs tasks of others as a foreman of kolejka's. Staff may all.
 """
 
 from __future__ import annotations
@@ -32,11 +32,15 @@ _known: dict[tuple[int, bool], tuple[float, Sight]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a user may see and do beside their own: everything, or what ``mates`` own or is shared with ``groups``."""
+    """What a user may see and do beside their own: everything, or what ``mates`` own or is shared with ``groups``.
+
+    ``processes``: take tasks of others and run them, as a foreman of kolejka's.
+    """
 
     everything: bool = False
     manages: bool = False
     submits: bool = True
+    processes: bool = False
     mates: frozenset[int] = frozenset()
     groups: frozenset[int] = frozenset()
 
@@ -44,7 +48,7 @@ class Sight:
 def sight(user: User) -> Sight:
     """What the user may see and do, as of at most two seconds ago."""
     if user.is_staff:
-        return Sight(everything=True, manages=True)
+        return Sight(everything=True, manages=True, processes=True)
     key = (user.pk, user.is_superuser)
     with _lock:
         known = _known.get(key)
@@ -72,6 +76,7 @@ def _sight(user: User) -> Sight:
         everything=manages or "core.view_task" in permissions,
         manages=manages,
         submits=conf().open_submit or "core.add_task" in permissions,
+        processes="core.add_attempt" in permissions,
         mates=standing.shared_owners(user.pk, timezone.now()),
         groups=frozenset(Group.objects.filter(user=user).values_list("pk", flat=True)),
     )

@@ -12,11 +12,12 @@ CLIENTS, PROCESSORS, INSPECTORS, MANAGERS = "Clients", "Processors", "Inspectors
 _SEE = ("view_task", "view_attempt", "view_event", "view_inputfile", "view_outputfile", "view_blob", "view_node")
 PERMISSIONS: dict[str, tuple[str, ...]] = {
     CLIENTS: ("add_task", "view_blob"),
-    PROCESSORS: ("view_blob", "view_node"),
+    PROCESSORS: ("view_blob", "view_node", "add_attempt"),
     INSPECTORS: _SEE,
     MANAGERS: (*_SEE, "delete_task", "delete_blob"),
 }
-"""Clients submit. Processors own nodes' tokens. Inspectors see all. Managers see, cancel and remove all."""
+"""Clients submit. Processors own nodes' tokens, and are the accounts of kolejka's foremen. Inspectors see all.
+Managers see, cancel and remove all."""
 
 
 def make_groups(**sent: Any) -> None:

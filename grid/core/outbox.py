@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
-from grid.core import access, present, secretbox
+from grid.core import access, kolejkaview, present, secretbox
 from grid.core.conf import GridSettings, conf
 from grid.core.models import Delivery, DeliveryTry, Task, WebhookKey
 from tasks import cloudevents, webhook
@@ -130,8 +131,16 @@ def parcel(delivery_id: str, settings: GridSettings, now: datetime) -> Parcel:
     sealed = [key.value]
     if key.before is not None and key.before_until is not None and key.before_until > now:
         sealed.append(key.before)
-    body = json.dumps(_event(found, settings).model_dump(mode="json"), separators=(",", ":")).encode()
+    body = json.dumps(_body(found, settings), separators=(",", ":")).encode()
     return Parcel(body, tuple(secretbox.unseal(bytes(one)) for one in sealed))
+
+
+def _body(delivery: Delivery, settings: GridSettings) -> dict[str, Any]:
+    """The event; who asked in kolejka's words is told in these, signed like the others."""
+    task = delivery.task
+    if kolejkaview.spoke_kolejka(task):
+        return {"task": kolejkaview.task_json(task), "result": kolejkaview.result_json(task)}
+    return _event(delivery, settings).model_dump(mode="json")
 
 
 def _event(delivery: Delivery, settings: GridSettings) -> CloudEvent:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+
+from django.db.models import Q
 
 from grid.core import policy
 from grid.core.ids import order_of
@@ -100,11 +102,15 @@ def mode_words(node: Node) -> str:
     return words[NodeMode(node.mode)] + by + (f": {node.mode_reason}" if node.mode_reason else "")
 
 
-def backlogs(heads: int) -> tuple[Backlog, ...]:
-    """The queue by demand: the first ``heads`` tasks of each."""
+def backlogs(
+    heads: int, wanted: Callable[[PlacementDemand], bool] | None = None, only: Q | None = None
+) -> tuple[Backlog, ...]:
+    """The queue by demand: the first ``heads`` tasks of each, of the demands ``wanted`` and ``only`` of some tasks."""
     found = []
     for key in Demand.objects.filter(active=True).order_by("key").values_list("key", flat=True):
-        queued = queued_heads(key, heads)
+        if wanted is not None and not wanted(_demand(key)):
+            continue
+        queued = queued_heads(key, heads, only)
         if queued:
             # The number behind the heads does not matter to the decision, only that there are more.
             more = len(queued) == heads
@@ -118,9 +124,9 @@ def heads() -> tuple[Backlog, ...]:
     return tuple(Backlog(_demand(key), queued, 1) for key in keys if (queued := queued_heads(key, 1)))
 
 
-def queued_heads(demand: str, heads: int) -> tuple[QueuedTask, ...]:
+def queued_heads(demand: str, heads: int, only: Q | None = None) -> tuple[QueuedTask, ...]:
     """The first queued tasks of a demand, oldest first."""
-    rows = Task.objects.filter(demand_id=demand, state=TaskState.QUEUED).order_by("id")
+    rows = Task.objects.filter(only or Q(), demand_id=demand, state=TaskState.QUEUED).order_by("id")
     return tuple(
         QueuedTask(task_id, order_of(task_id), queued_at.timestamp(), frozenset(avoid))
         for task_id, queued_at, avoid in rows.values_list("id", "queued_at", "avoid")[:heads]

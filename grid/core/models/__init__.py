@@ -5,6 +5,7 @@ from grid.core.models.attempt import Attempt, OutputFile
 from grid.core.models.blob import Blob, BlobOwner
 from grid.core.models.event import Event
 from grid.core.models.identity import Identity
+from grid.core.models.kolejka import OlderKey, Reference
 from grid.core.models.lock import Lock
 from grid.core.models.node import Node, NodeSample
 from grid.core.models.policy import AuditEntry, CpuSlice, CpuUse, Mark, Policy
@@ -32,8 +33,10 @@ __all__ = [
     "Mark",
     "Node",
     "NodeSample",
+    "OlderKey",
     "OutputFile",
     "Policy",
+    "Reference",
     "Secret",
     "Task",
     "Token",

@@ -1,0 +1,1 @@
+"""Other systems' descriptions of tasks and results, to and from ours: values only."""

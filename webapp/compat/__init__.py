@@ -1,0 +1,1 @@
+"""The protocols of other systems, each a thin door to the verbs of grid.core."""
