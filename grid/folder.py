@@ -23,11 +23,15 @@ INLINE_TOTAL_BYTES = 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the submitter says on top of the description in the folder; ``limits`` are in the units of ``task.json``."""
+    """What the submitter says on top of the description in the folder; ``limits`` are in the units of ``task.json``.
+
+    ``description`` stands in place of the one in the folder.
+    """
 
     name: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, object] = field(default_factory=dict)
+    description: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,9 @@ class Package:
 def read_folder(task_dir: str | os.PathLike[str], overrides: Overrides | None = None) -> Package:
     """The task in the folder ``task_dir``. Raises SpecError with all faults of its description and of its files."""
     folder = Path(os.fsdecode(task_dir))
-    raw = _merged(_description(folder), overrides or Overrides())
+    wanted = overrides or Overrides()
+    given = _description(folder) if wanted.description is None else dict(wanted.description)
+    raw = _merged(given, wanted)
     name = _name_of(folder)
     faults: list[Fault] = []
     spec: TaskSpec | None = None
@@ -76,7 +82,7 @@ def read_folder(task_dir: str | os.PathLike[str], overrides: Overrides | None = 
         spec = parse_spec(raw, default_name=name)
     except SpecError as error:
         faults += error.faults
-    found, file_faults = _Finder(folder).find(_sources(raw.get("files")))
+    found, file_faults = _Finder(folder).find(sources_of(raw.get("files")))
     told = {fault.path for fault in faults}
     faults += [fault for fault in file_faults if fault.path not in told]
     if faults or spec is None:
@@ -137,8 +143,8 @@ def _merged(raw: dict[str, object], overrides: Overrides) -> dict[str, object]:
     return merged
 
 
-def _sources(files: object) -> dict[str, str]:
-    """Name in the task -> path in the folder, of those entries that can be understood, whatever else is wrong."""
+def sources_of(files: object) -> dict[str, str]:
+    """Name in the task -> path in the task folder, of those entries that can be understood, whatever else is wrong."""
     try:
         expanded = expand_files(files)
     except ValueError:

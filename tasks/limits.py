@@ -19,11 +19,11 @@ MAX_COUNT = 2**31 - 1
 # What the JSON Schema shows; the parsers of tasks.units decide. ECMA 262 has no flag for "any case" inside a pattern.
 _NUMBER = r"(\d+(\.\d*)?|\.\d+)"
 SIZE_PATTERN = rf"^\s*{_NUMBER}\s*[kKmMgGtTpP]?([iI]?[bB])?\s*$"
-_TIME_PATTERN = rf"^\s*{_NUMBER}\s*([nNuUµμmM]?[sS]|[mM][iI][nN]|[hHdDwW])?\s*$"
+TIME_PATTERN = rf"^\s*{_NUMBER}\s*([nNuUµμmM]?[sS]|[mM][iI][nN]|[hHdDwW])?\s*$"
 _SWITCH_PATTERN = r"^\s*([tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[yY][eE][sS]|[nN][oO]|0|1)\s*$"
 _PlainInput = Annotated[float, Field(ge=0)]
 _SizeInput = _PlainInput | Annotated[str, Field(pattern=SIZE_PATTERN)]
-_TimeInput = _PlainInput | Annotated[str, Field(pattern=_TIME_PATTERN)]
+_TimeInput = _PlainInput | Annotated[str, Field(pattern=TIME_PATTERN)]
 NumberInput = float | Annotated[str, Field(pattern=rf"^\s*[+-]?{_NUMBER}\s*$")]
 SwitchInput = bool | Annotated[int, Field(ge=0, le=1)] | Annotated[str, Field(pattern=_SWITCH_PATTERN)]
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from tasks.limits import Limits
 from tasks.model import Record
 from tasks.outcome import OutputFile, PhaseTimes, Usage
 from tasks.states import AttemptState, NodeMode, Phase, TaskState
@@ -314,6 +315,49 @@ class SubmitBody(Record):
     spec: dict[str, object]
     blobs: dict[str, str] = {}
     name: str = ""
+
+
+class SimilarLimit(Record):
+    """What similar tasks used of one limit, in its own unit (bytes, seconds, a number): ``most`` of all of them.
+
+    ``asked`` is what the newest was given, ``hit`` how many ran into it, ``suggested`` a limit with room to spare as a
+    task may say it (empty where one ran into it), ``words`` all of it in a sentence.
+    """
+
+    limit: str
+    asked: float | None = None
+    most: float
+    hit: int = 0
+    suggested: str = ""
+    words: str
+
+
+class SimilarView(Record):
+    """What the last ``count`` similar tasks of the caller really used; similar ``by`` the same name or program."""
+
+    count: int
+    by: str
+    limits: tuple[SimilarLimit, ...] = ()
+
+
+class Problem(Record):
+    """One thing wrong with a task: where (a path such as ``limits.memory``, empty for the whole), what, how to mend."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+
+class CheckView(Record):
+    """What a submit would say: ``problems`` that would refuse it, none if it would be taken as things are now.
+
+    ``missing`` are the contents that have to be uploaded before, ``limits`` those that the task would run under.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    missing: tuple[str, ...] = ()
+    limits: Limits | None = None
+    similar: SimilarView | None = None
 
 
 class ManyBody(Record):

@@ -39,13 +39,6 @@ class CancelForm(forms.Form):
     )
 
 
-class AgainForm(forms.Form):
-    """A task that is run again; without ``spec`` as it was."""
-
-    spec = forms.CharField(required=False, strip=False, max_length=4 * 1024**2)
-    key = forms.CharField(max_length=64, widget=forms.HiddenInput)
-
-
 class NodeForm(forms.Form):
     """Why a node is cordoned, drained or resumed, and when a drain ends what still runs there."""
 
@@ -78,28 +71,27 @@ class FilesField(forms.FileField):
 
 
 class SubmitForm(forms.Form):
-    """A task by one of three ways: a folder, an archive, or its description with its files."""
+    """The files of a task, by one of three ways; what the task says is read by ``webapp.taskform``."""
 
     folder = FilesField(required=False, widget=SeveralFiles(attrs={"webkitdirectory": True}))
-    archive = forms.FileField(required=False, widget=forms.FileInput(attrs={"accept": ".zip,.tar,.tgz,.gz,.bz2,.xz"}))
+    archive = forms.FileField(
+        required=False, widget=forms.FileInput(attrs={"accept": ".zip,.tar,.tgz,.gz,.bz2,.xz,.json"})
+    )
     spec = forms.CharField(
         required=False,
         strip=False,
         max_length=4 * 1024**2,
-        widget=forms.Textarea(attrs={"rows": 12, "spellcheck": "false", "autocomplete": "off"}),
+        widget=forms.Textarea(attrs={"rows": 10, "spellcheck": "false", "autocomplete": "off"}),
     )
     inputs = FilesField(required=False)
-    name = forms.CharField(required=False, max_length=200)
     key = forms.CharField(max_length=64, widget=forms.HiddenInput)
 
     def clean(self) -> dict[str, object]:
-        """Exactly one of the three ways."""
+        """At most one of the three ways."""
         found: dict[str, object] = super().clean() or {}
         ways = [way for way in ("folder", "archive", "spec") if found.get(way)]
-        if not ways:
-            raise forms.ValidationError("Choose a folder or an archive, or paste the description of a task.")
         if len(ways) > 1:
             raise forms.ValidationError(f"Use one way at a time; you gave {' and '.join(ways)}.")
-        if found.get("inputs") and ways != ["spec"]:
-            raise forms.ValidationError("Single files belong to a pasted description; a folder or archive has its own.")
+        if found.get("inputs") and ways not in ([], ["spec"]):
+            raise forms.ValidationError("Single files stand alone; a folder or an archive has its own.")
         return found

@@ -18,10 +18,11 @@ from django.utils.datastructures import MultiValueDict
 
 from grid.core import access, intake
 from grid.core.conf import conf
-from grid.core.models import Task
-from grid.folder import SPEC_NAMES, Overrides, read_folder
+from grid.folder import MAX_SPEC_BYTES, SPEC_NAMES, Overrides, Package, read_folder
 from tasks.errors import Fault, SpecError
+from tasks.jsontext import parse_json
 from webapp.archives import JUNK, Box, Caps, unpack
+from webapp.taskform import Filled, description
 
 CAPS = Caps()
 
@@ -81,17 +82,25 @@ def put_archive(box: Box, archive: UploadedFile[Any]) -> None:
     unpack(archive.file, archive.size or 0, box)
 
 
-def submit_box(box: Box, *, owner: User, name: str, given_name: str, key: str, now: datetime) -> Task:
-    """Submit the folder in the box. ``given_name`` is the person's word, ``name`` the default. Raises SpecError..."""
+def packed(box: Box, filled: Filled) -> tuple[str, Package]:
+    """The name of the folder in the box, empty for the box itself, and the task in it.
+
+    What was filled in goes on top of the description there. Raises SpecError with all faults of both.
+    """
     folder = _task_folder(box.root)
-    package = read_folder(folder, Overrides(name=given_name or None))
+    described = _described(folder)
+    base = _description_in(folder) if described and not filled.spec.strip() else None
+    made = description(filled, base)
+    if not described and "files" not in made:
+        names = {one.name: None for one in sorted(folder.iterdir()) if one.name != JUNK}
+        made |= {"files": names} if names else {}
+    return folder.name if folder != box.root else "", read_folder(folder, Overrides(description=made))
+
+
+def send_files(package: Package, owner: User, now: datetime) -> None:
+    """Store those files of the task that are not stored yet."""
     for sha256 in access.missing_blobs(owner, package.files, now):
         intake.upload(owner, package.files[sha256].chunks(), sha256, now)
-    default = folder.name if folder != box.root else name
-    task, _ = intake.submit(
-        owner=owner, spec=package.spec, contents={}, default_name=default, idempotency_key=key, now=now
-    )
-    return task
 
 
 def stem(name: str) -> str:
@@ -100,15 +109,20 @@ def stem(name: str) -> str:
 
 
 def _task_folder(root: Path) -> Path:
-    """The folder with the description: the root, or the one folder that everything is in."""
+    """The task folder in the box: the root, or the one folder that everything is in."""
     if not _described(root):
         inner = [one for one in root.iterdir() if one.name != JUNK]
-        if len(inner) == 1 and _described(inner[0]):
+        if len(inner) == 1 and inner[0].is_dir():
             return inner[0]
-        names = " or ".join(SPEC_NAMES)
-        raise SpecError([Fault("", f"there is no {names} at the top", "a task folder has its description in it")])
     return root
 
 
 def _described(folder: Path) -> bool:
     return any((folder / name).is_file() for name in SPEC_NAMES)
+
+
+def _description_in(folder: Path) -> dict[str, object]:
+    path = next(folder / name for name in SPEC_NAMES if (folder / name).is_file())
+    if path.stat().st_size > MAX_SPEC_BYTES:
+        raise SpecError([Fault(path.name, f"is larger than {MAX_SPEC_BYTES} bytes", "put contents into files")])
+    return parse_json(path.read_bytes())

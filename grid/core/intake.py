@@ -21,6 +21,7 @@ from tasks.files import FileSpec
 from tasks.limits import Limits
 from tasks.placement import Demand
 from tasks.spec import TaskSpec, parse_spec, spec_hash
+from tasks.usual import likeness
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,7 @@ def made_of(owner: User, wanted: Wanted, idempotency_key: str, now: datetime) ->
         priority=spec.priority,
         spec=data,
         spec_hash=wanted.digest,
+        likeness=likeness(spec),
         limits=wanted.limits.model_dump(mode="json", exclude_none=True),
         demand_id=wanted.demand.key,
         idempotency_key=idempotency_key,

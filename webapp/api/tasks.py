@@ -11,7 +11,7 @@ from django.utils import timezone
 from ninja import Header, Path, Query, Router
 from pydantic import Field
 
-from grid.core import access, bulk, explain, intake, lists, present, records, removal
+from grid.core import access, bulk, checking, explain, intake, lists, present, records, removal
 from grid.core.hub import hub
 from grid.core.tokens import Scope
 from tasks.errors import Conflict, Fault, SpecError, TooLarge
@@ -20,6 +20,7 @@ from tasks.states import TaskState
 from tasks.views import (
     AttemptView,
     BulkBody,
+    CheckView,
     EventView,
     ExplainView,
     SubmitBody,
@@ -79,6 +80,15 @@ def submit(
         now=timezone.now(),
     )
     return answer(present.task_view(task), 201 if created else 200)
+
+
+@router.post("/check", auth=Allow(Scope.SUBMIT), response=CheckView)
+def check(request: Request, body: SubmitBody) -> HttpResponse:
+    """What a submit of this would say, and what similar tasks of yours really used; nothing is made.
+
+    Files may still be paths, and references to contents that are ``missing`` are no problem here: upload them first.
+    """
+    return answer(checking.check(request.auth.user, body.spec, default_name=body.name, now=timezone.now()))
 
 
 @router.post("/bulk", auth=Allow(Scope.SUBMIT), response={201: list[TaskView], 200: list[TaskView]})

@@ -33,7 +33,10 @@ class Demand(models.Model):
 
 
 class Task(models.Model):
-    """One task: what was asked, where it is on its way, and what became of it."""
+    """One task: what was asked, where it is on its way, and what became of it.
+
+    ``likeness`` is what it has in common with similar tasks (``tasks.usual``).
+    """
 
     id = models.CharField(max_length=32, primary_key=True, default=new_id)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="tasks")
@@ -43,6 +46,7 @@ class Task(models.Model):
     state = models.CharField(max_length=12, choices=_STATES)
     spec = models.JSONField()
     spec_hash = models.CharField(max_length=64)
+    likeness = models.CharField(max_length=16, default="")
     limits = models.JSONField()
     demand = models.ForeignKey(Demand, on_delete=models.PROTECT, related_name="tasks")
     avoid = models.JSONField(default=list)
@@ -88,6 +92,10 @@ class Task(models.Model):
             models.Index(fields=["state", "-id"], name="task_state"),
             models.Index(fields=["verdict", "-id"], name="task_verdict"),
             models.Index(fields=["node_name", "-id"], name="task_node"),
+            # Only what has ended can be learnt from; however much of the same kind is queued, it is not in the way.
+            models.Index(
+                fields=["owner", "likeness", "-id"], name="task_likeness", condition=Q(finished_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
