@@ -16,7 +16,7 @@ from grid.up import ports, programs
 from grid.up.engine import engine_problem
 from grid.up.place import AlreadyRunning, Memory, Place
 from grid.up.supervisor import Stopped, Supervisor
-from tasks.errors import GridError, NotAllowed
+from tasks.errors import GridError
 
 __all__ = ["AlreadyRunning", "Options", "Running", "UsageError", "run"]
 
@@ -118,23 +118,24 @@ class _Start:
             self._supervisor.start(
                 programs.broker(plan, self._place.write("broker/valkey.conf", programs.broker_config(plan)))
             )
-        self._supervisor.run_once("migrate", programs.django_command("migrate", "--no-input", "-v0"), environment)
-        self._supervisor.start(programs.web(plan, listener.fileno(), environment))
         plan, password = self._with_tokens(plan, environment)
+        # These two are not waited for: they come up while the web server does.
         if self._options.with_flower:
             self._supervisor.start(programs.flower(plan, environment))
         self._supervisor.start(programs.dispatcher(environment))
+        self._supervisor.start(programs.web(plan, listener.fileno(), environment))
         self._write_client_config(plan)
         return self._running(plan, password, self._start_node(plan))
 
     def _with_tokens(self, plan: programs.Plan, environment: dict[str, str]) -> tuple[programs.Plan, str]:
-        """The plan with tokens that the server knows, and the password if a user was made just now."""
+        """Bring the database up to date; the plan with tokens that it knows, and the password of a new user."""
         memory = plan.memory
-        if memory.user_token and _is_known(plan.server, memory.user_token):
-            return plan, ""
-        command = programs.django_command("gridinit", "--node", memory.node)
+        command = programs.django_command("gridinit", "--migrate", "--node", memory.node)
+        known = {"GRIDINIT_KNOWN_TOKEN": memory.user_token} if memory.user_token else {}
         try:
-            made = json.loads(self._supervisor.run_once("gridinit", command, environment))
+            made = json.loads(self._supervisor.run_once("gridinit", command, environment | known))
+            if made is None:
+                return plan, ""
             password = made["password"] or ""
             fresh = {name: made[name] for name in ("user", "user_token", "node_token")}
         except (ValueError, KeyError, TypeError) as error:
@@ -193,12 +194,3 @@ class _Start:
             node=plan.memory.node if self._options.with_node else "",
             node_ready=node_ready,
         )
-
-
-def _is_known(server: str, token: str) -> bool:
-    with Api(server, token) as api:
-        try:
-            api.whoami()
-        except NotAllowed:
-            return False
-    return True

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from grid import Client, GridError, Result, Task
+from grid.api import Api
 from nodes.config import NodeConfig
 from nodes.runtimes.docker import DockerRuntime
 from tests.support.node_api import eventually
@@ -269,7 +270,8 @@ class RunningGrid:
         wait: bool = True,
     ) -> Worker:
         """Start one more node agent, by default in a folder of its own under ``folder``; ``wait`` until it is ready."""
-        token = self.django("createtoken", "admin", "--name", name, "--node", name)
+        with Api(self.server, self.token) as api:
+            token = api.add_node(name, renew=True).token
         directory = directory or self.folder / "nodes" / name
         directory.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "nodes", "start", "--server", self.server, "--name", name]

@@ -255,8 +255,10 @@ def _handler(api: NodeApi) -> type[BaseHTTPRequestHandler]:
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until ``condition`` holds; fails after ``seconds``."""
+    """Wait until ``condition`` holds; fails after ``seconds``. It is asked ever more rarely: asking costs time too."""
     deadline = time.monotonic() + seconds
+    pause = 0.02
     while not condition():
         assert time.monotonic() < deadline, f"it did not become true within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.2)

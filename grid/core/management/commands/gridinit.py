@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
 from grid.core.fleet import enlist
 from grid.core.models import Node, Token
-from grid.core.tokens import Scope, create
+from grid.core.tokens import Scope, authenticate, create
+from tasks.errors import NotAllowed
+
+KNOWN_TOKEN = "GRIDINIT_KNOWN_TOKEN"  # noqa: S105 - the name of a variable
 
 
 class Command(BaseCommand):
@@ -22,29 +27,45 @@ class Command(BaseCommand):
 
     help = (
         "Make the operator if there is none, a token for them and one for each --node, and print them as JSON. "
-        "Tokens of the same names are replaced."
+        f"Tokens of the same names are replaced. With a token in the variable {KNOWN_TOKEN} that the server knows, "
+        "make nothing and print null."
     )
+    requires_system_checks = ()
+    """Pages and API are none of its business, and take longer to load than all that it does."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Whom and what to make."""
         parser.add_argument("--user", default="admin")
         parser.add_argument("--node", action="append", default=[], help="name of a node; may be repeated")
+        parser.add_argument("--migrate", action="store_true", help="bring the database's tables up to date first")
 
-    @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
         """Print ``{"user", "password" (null if the user was there), "user_token", "node_token", "node_tokens"}``."""
+        if options["migrate"]:
+            call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
         now = timezone.now()
-        user, password = _operator(options["user"])
-        everything = (Scope.READ, Scope.SUBMIT, Scope.ADMIN)
-        nodes = {name: _node_token(user, name, now) for name in options["node"]}
-        answer = {
-            "user": user.username,
-            "password": password,
-            "user_token": _replace(user, "this machine", everything, now, None),
-            "node_token": next(iter(nodes.values()), None),
-            "node_tokens": nodes,
-        }
-        self.stdout.write(json.dumps(answer))
+        known = _is_known(os.environ.get(KNOWN_TOKEN, ""), now)
+        self.stdout.write(json.dumps(None if known else _made(options["user"], options["node"], now)))
+
+
+def _is_known(token: str, now: datetime) -> bool:
+    try:
+        return bool(token) and authenticate(token, now) is not None
+    except NotAllowed:
+        return False
+
+
+@transaction.atomic
+def _made(name: str, nodes: list[str], now: datetime) -> dict[str, Any]:
+    user, password = _operator(name)
+    tokens = {node: _node_token(user, node, now) for node in nodes}
+    return {
+        "user": user.username,
+        "password": password,
+        "user_token": _replace(user, "this machine", (Scope.READ, Scope.SUBMIT, Scope.ADMIN), now, None),
+        "node_token": next(iter(tokens.values()), None),
+        "node_tokens": tokens,
+    }
 
 
 def _operator(name: str) -> tuple[User, str | None]:

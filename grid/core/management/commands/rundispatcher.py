@@ -35,6 +35,8 @@ class Command(BaseCommand):
     """Place tasks on nodes until asked to stop."""
 
     help = "Place queued tasks on nodes and enforce all deadlines, until SIGTERM or Ctrl-C."
+    requires_system_checks = ()
+    """Pages and API are none of its business, and take longer to load than all else that it needs."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Where to listen for wake-ups."""
