@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from grid.cli import fleet, many, printing, restart, server, starting, tasks
 from grid.cli.doctor import doctor
+from grid.cli.observe import observe
 
 
 class ListByDefault(TyperGroup):
@@ -72,6 +73,7 @@ _SECRET: dict[str, Callable[..., None]] = {
     "remove": server.secret_remove,
 }
 
+app.command("observe", rich_help_panel="Tasks", context_settings={"allow_interspersed_args": False})(observe)
 for _name, _command in _TASKS.items():
     app.command(_name, rich_help_panel="Tasks")(_command)
 for _name, _command in _GRID.items():

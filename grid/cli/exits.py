@@ -19,10 +19,15 @@ def exit_status(result: Result) -> int:
     not be started, or the grid itself failed; else the exit code of its program (128+n when signal n ended it); 1 when
     the program ended well but the task did not, such as when an output is missing.
     """
-    if result.verdict_class is VerdictClass.SUCCESS:
+    return status_of(result.verdict, result.verdict_class, result.exit_code)
+
+
+def status_of(verdict: Verdict | None, verdict_class: VerdictClass | None, exit_code: int | None) -> int:
+    """The same of a verdict and an exit code."""
+    if verdict_class is VerdictClass.SUCCESS:
         return 0
-    if result.verdict in (Verdict.TIME_LIMIT, Verdict.CPU_TIME_LIMIT):
+    if verdict in (Verdict.TIME_LIMIT, Verdict.CPU_TIME_LIMIT):
         return TIME_LIMIT
-    if result.verdict_class is not VerdictClass.USER or result.exit_code is None:
+    if verdict_class is not VerdictClass.USER or exit_code is None:
         return NOT_RUN
-    return result.exit_code if 0 < result.exit_code < 256 else FAILED
+    return exit_code if 0 < exit_code < 256 else FAILED
