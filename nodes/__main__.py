@@ -57,6 +57,7 @@ def _start(options: argparse.Namespace) -> int:
         share=Share(options.share),
         image_cache_bytes=read_size(options.image_cache),
         images=None if options.images is None else _words(options.images),
+        observer=options.observer and options.observer.absolute(),
     )
     return start(config)
 
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--slots", type=int, help="attempts at one time (default: by the number of processors)")
     start.add_argument("--tags", help="tags that tasks may require, such as lab:3,fast-disk")
     start.add_argument("--images", help="images that may run here, such as registry.lab/*,python:3.* (default: all)")
+    start.add_argument("--observer", type=Path, metavar="SOCKET", help="where the observer of this machine answers")
     start.add_argument("--no-pull", action="store_true", help="fetch no images: only those that are here can run")
     _offer_options(start)
     start.add_argument(

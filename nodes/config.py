@@ -55,7 +55,7 @@ class NodeConfig:
     ``cache_bytes`` bounds the cache of input files, ``image_cache_bytes`` the images that the node fetched for tasks
     (None: only a low disk does). ``share`` tells whether what others use of the machine is taken off what is offered.
     ``images`` are the patterns of images that may run here (``registry.lab/*``, ``python:3.*``), None allows all;
-    without ``pull`` none is fetched.
+    without ``pull`` none is fetched. ``observer`` is the socket of the machine's observer, if it has one.
     """
 
     server: str
@@ -73,6 +73,7 @@ class NodeConfig:
     share: Share = Share.ALL
     images: tuple[str, ...] | None = None
     pull: bool = True
+    observer: Path | None = None
 
     def __post_init__(self) -> None:
         if fault := node_name_fault(self.name):

@@ -15,7 +15,6 @@ from observer.errors import ObserverError
 from observer.running import Ran, run, session_here
 from observer.stats import Ended
 from observer.units import parse_bytes, parse_seconds
-from tasks.errors import GridError
 from tasks.limits import Limits
 from tasks.outcome import Evidence, Usage
 from tasks.states import StopCause
@@ -51,7 +50,7 @@ def observe(
     numbers = {"pids": pids, "cpus": cpus, "perf_instructions": instructions, "perf_cycles": cycles}
     try:
         limits = {**_amounts(words), **{name: value for name, value in numbers.items() if value is not None}}
-    except GridError as error:
+    except ValueError as error:
         printing.complain(str(error))
         raise typer.Exit(exits.BAD_INPUT) from error
     _report(command, limits, socket, report)

@@ -33,10 +33,13 @@ def up(
     node: Annotated[bool, typer.Option("--node/--no-node", help="Run tasks on this machine.")] = True,
     flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Start Flower, which watches Celery.")] = True,
     slots: Annotated[int | None, typer.Option(min=1, help="Tasks at one time on this machine.")] = None,
+    observer: Annotated[
+        bool, typer.Option("--observer/--no-observer", help="Start the observer, for containers that judge others.")
+    ] = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Start a grid on this machine, and keep it running until Ctrl-C."""
-    options = Options(directory or default_directory(), port, node, flower, slots)
+    options = Options(directory or default_directory(), port, node, flower, slots, observer)
     try:
         run(options, printing.note, _json if as_json else _show)
     except (AlreadyRunning, UsageError) as error:

@@ -37,6 +37,7 @@ class Options:
     with_node: bool = True
     with_flower: bool = True
     slots: int | None = None
+    with_observer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def run(options: Options, tell: Callable[[str], None], started: Callable[[Runnin
     with Place(options.directory) as place:
         if options.with_node and (problem := engine_problem()):
             raise UsageError(f"no node can run here: {problem}; or start the grid without a node: grid up --no-node")
+        if options.with_observer and os.geteuid() != 0:
+            raise UsageError("only root may limit the processes of others; start the grid without --observer")
         memory = place.recall()
         with closing(_listener(options.port, memory.web_port)) as listener:
             supervisor = Supervisor(place.path, tell)
@@ -149,12 +152,15 @@ class _Start:
     def _start_node(self, plan: programs.Plan) -> bool:
         if not self._options.with_node:
             return False
+        observer = programs.observer_socket(plan) if self._options.with_observer else None
+        if observer is not None:
+            self._supervisor.start(programs.observer(plan))
         with Api(plan.server, plan.memory.user_token) as api:
 
             def ready() -> bool:
                 return any(node.name == plan.memory.node and node.online and node.ready for node in api.nodes())
 
-            if self._supervisor.start(programs.node(plan, self._options.slots, ready)):
+            if self._supervisor.start(programs.node(plan, self._options.slots, ready, observer)):
                 return True
             reasons = [node.not_ready_reason for node in api.nodes() if node.name == plan.memory.node]
         why = next(filter(None, reasons), "it has not said hello")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Of the user's shell; a server has no use for them.
 CLIENT_VARIABLES = ("GRID_SERVER", "GRID_TOKEN", "GRID_TOKEN_FILE", "GRID_CONFIG")
 FLOWER_USER = "grid"
+RUN_FOLDER = Path("/run/celery-grid")
 FLOWER_PREFIX = "flower"
 
 
@@ -147,8 +149,20 @@ def flower(plan: Plan, environment: Mapping[str, str]) -> Program:
     return Program("flower", command, kept | secret, stop_seconds=3.0)
 
 
-def node(plan: Plan, slots: int | None, ready: Callable[[], bool]) -> Program:
-    """The node of this machine."""
+def observer_socket(plan: Plan) -> Path:
+    """Where the observer of this grid answers: the path of a socket has room for a hundred letters only."""
+    return RUN_FOLDER / hashlib.sha256(str(plan.directory).encode()).hexdigest()[:8] / "observer" / "socket"
+
+
+def observer(plan: Plan) -> Program:
+    """The observer, for programs within containers that measure others."""
+    socket = observer_socket(plan)
+    command = (sys.executable, "-m", "observer", "serve", "--kolejka", "--socket", str(socket))
+    return Program("observer", command, _clean(os.environ) | _python(), ready=socket.exists)
+
+
+def node(plan: Plan, slots: int | None, ready: Callable[[], bool], socket: Path | None = None) -> Program:
+    """The node of this machine; ``socket`` is the observer's, if there is one."""
     command = [
         sys.executable,
         "-m",
@@ -164,6 +178,8 @@ def node(plan: Plan, slots: int | None, ready: Callable[[], bool]) -> Program:
     ]
     if slots is not None:
         command += ["--slots", str(slots)]
+    if socket is not None:
+        command += ["--observer", str(socket)]
     identity = {"GRID_SERVER": plan.server, "GRID_TOKEN": plan.memory.node_token}
     return Program("node", command, _clean(os.environ) | _python() | identity, ready=ready, stop_seconds=20.0)
 

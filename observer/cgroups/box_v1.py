@@ -107,13 +107,16 @@ class BoxV1(Box):
         if refused is not None:
             group = replace(group, pids_refused=max(refused, group.pids_refused or 0))
         both, both_peak = (self._memory.number(f"memory.memsw.{name}_in_bytes") for name in ("usage", "max_usage"))
+        # Without swap it is the limit of both together that is met, and counts.
+        counts = (self._memory.number(f"memory.{name}") for name in ("failcnt", "memsw.failcnt"))
+        failures = [count for count in counts if count is not None]
         cores = (self._cpu.text("cpuacct.usage_percpu") or "").split()
         return BoxUsage(
             group,
             cores=tuple(int(nanoseconds) / 1e9 for nanoseconds in cores),
             swap_bytes=_beyond(both, group.memory_bytes),
             swap_peak_bytes=_beyond(both_peak, group.memory_peak_bytes),
-            memory_failures=self._memory.number("memory.failcnt"),
+            memory_failures=max(failures, default=None),
         )
 
     def folders(self) -> tuple[str, ...]:
