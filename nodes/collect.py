@@ -23,6 +23,7 @@ from tasks.outcome import MissingOutput, TooLargeFile
 _PIECE = 1 << 20
 _NEAR_NAMES = 2000
 _NEAR = 3
+_SHOWN_CHARACTERS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ class Refused:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path} {self.why}"
+        """The end of a long path is enough to find it, and leaves room for the reason in a sentence."""
+        path = self.path if len(self.path) <= _SHOWN_CHARACTERS else f"...{self.path[-_SHOWN_CHARACTERS:]}"
+        return f"{path} {self.why}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,14 @@ class Packed:
     refused: list[str] = field(default_factory=list)
     too_large: list[TooLargeFile] = field(default_factory=list)
     _inline_bytes: int = 0
+    _names: set[str] = field(default_factory=set)
 
     def add(self, file: CollectedFile) -> None:
         """Take a file along; of two with one name the first wins."""
-        if any(known.path == file.path for known in self.files):
+        if file.path in self._names:
             self.refused.append(f"{file.path} would have the same name as another file of the result")
             return
+        self._names.add(file.path)
         self.files.append(OutputFile(path=file.path, sha256=file.sha256, size=file.size, executable=file.executable))
         if file.sha256 in self.inline or file.sha256 in self.uploads:
             return

@@ -42,6 +42,8 @@ _STOP_POLL_SECONDS = 0.1
 _FETCHED_SECONDS = 0.5
 # How a shell tells of SIGXFSZ.
 _FILE_TOO_LARGE = 128 + 25
+# A workspace holds somewhat more than its limit.
+_WORKSPACE_SPARE_BYTES = 4 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -291,6 +293,10 @@ class Runner:
         spec, caps = order.spec, Caps()
         if order.max_file_bytes is not None:
             caps = replace(caps, file_bytes=min(caps.file_bytes, order.max_file_bytes))
+        if order.limits.storage is not None:
+            # Files of holes: next to nothing in the workspace, but read and sent they are as large as they claim.
+            most = order.limits.storage + _WORKSPACE_SPARE_BYTES
+            caps = replace(caps, total_bytes=min(caps.total_bytes, most))
         # A former start may have been killed while it copied.
         shutil.rmtree(folder.collected, ignore_errors=True)
         collected = collect(room.path, spec.collect, into=folder.collected, caps=caps)

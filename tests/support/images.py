@@ -17,7 +17,7 @@ import io
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ BUSYBOX = "busybox:local"
 TEST_IMAGE = "grid-test:local"
 PROGRAMS = Path(__file__).parent / "programs"
 _MAKE_BUSYBOX = Path(__file__).resolve().parents[2] / "scripts" / "lib" / "busybox-image"
+_SUID = "suid/"
 _LABEL = "celery-grid.test.content"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -53,27 +54,37 @@ def ensure_busybox() -> str:
 
 def ensure_test_image() -> str:
     """The name of the image with busybox and the helper programs, made again when their sources have changed."""
+    return ensure_image(TEST_IMAGE, PROGRAMS)
+
+
+def ensure_image(name: str, programs: Path, suid: Collection[str] = ()) -> str:
+    """The image ``name`` with busybox and the C programs of a folder, made again when their sources have changed.
+
+    The programs ``suid`` are there twice, under ``/bin`` and as set-user-ID programs of root under ``/suid``.
+    """
     ensure_busybox()
     with _one_at_a_time():
-        content = _content_hash()
-        if not (present(TEST_IMAGE) and _label(TEST_IMAGE) == content):
-            import_image(TEST_IMAGE, compiled(), label=content)
-    return TEST_IMAGE
+        content = _content_hash(programs)
+        if not (present(name) and _label(name) == content):
+            files = compiled(programs)
+            doubles = {f"{_SUID}{program}": files[f"bin/{program}"] for program in suid if files}
+            import_image(name, files | doubles, label=content)
+    return name
 
 
 def import_image(name: str, files: Mapping[str, bytes], *, label: str = "") -> None:
-    """Make the image ``name``: busybox with these executable files added (paths relative to the root)."""
+    """Make the image ``name``: busybox with these executable files of root added (paths relative to the root)."""
     changes = ['CMD ["sh"]', f"ENV {_PATH}", f"LABEL {_LABEL}={label or 'none'}"]
     options = [word for change in changes for word in ("--change", change)]
     docker("import", *options, "-", name, given=_with_files(_root_of(BUSYBOX), files))
 
 
-def compiled() -> dict[str, bytes]:
-    """Each helper program as a static executable under ``bin/``; nothing when there is no C compiler for it."""
+def compiled(folder: Path = PROGRAMS) -> dict[str, bytes]:
+    """Each program of ``folder`` as a static executable under ``bin/``; nothing when there is no C compiler for it."""
     programs = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for source in _sources():
-            target = Path(folder) / source.stem
+    with tempfile.TemporaryDirectory() as scratch:
+        for source in _sources(folder):
+            target = Path(scratch) / source.stem
             options = ["-static", "-O1", "-Wall", "-Wextra", "-Werror"]
             try:
                 subprocess.run(["gcc", *options, "-o", target, source], check=True)
@@ -104,14 +115,14 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _sources() -> list[Path]:
-    return sorted(PROGRAMS.glob("*.c"))
+def _sources(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.c"))
 
 
-def _content_hash() -> str:
+def _content_hash(programs: Path) -> str:
     """Changes with the sources and with the image below."""
     digest = hashlib.sha256(docker("image", "inspect", "--format", "{{.Id}}", BUSYBOX))
-    for source in _sources():
+    for source in _sources(programs):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
@@ -136,7 +147,7 @@ def _with_files(archive: bytes, files: Mapping[str, bytes]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="a") as tar:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.mode = 0o755
+            entry.mode = 0o4755 if name.startswith(_SUID) else 0o755
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

@@ -3,7 +3,7 @@
 It follows the engine's own default profile for a container without capabilities, and leaves out what a task on a
 shared machine has no use for: ``ptrace`` and its relatives, ``io_uring``, and every socket family but Unix, IPv4,
 IPv6 and netlink (so no AF_VSOCK, which would reach the host of a virtual machine past the network namespace, and no
-AF_ALG). ``socketcall`` is left out, because its arguments cannot be checked; 32-bit C libraries since 2016 call
+AF_ALG). ``socketcall`` is refused, because its arguments cannot be checked; 32-bit C libraries since 2016 call
 ``socket`` itself. Whatever is not listed fails with EPERM.
 """
 
@@ -101,6 +101,9 @@ def profile() -> str:
         _allow(["clone"], args=[{"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]),
         # Its flags are in memory, where a filter cannot look; ENOSYS makes C libraries fall back to clone.
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
+        # Leaving it out is not enough: for 32-bit programs libseccomp lets it through where a rule allows ``socket``,
+        # and drops the condition on the family. A rule without conditions overrules that.
+        {"names": ["socketcall"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
     ]
     return json.dumps(
         {

@@ -1,0 +1,1 @@
+"""Hostile tasks, through a whole grid, and what the machine looks like afterwards."""
