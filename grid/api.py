@@ -19,6 +19,7 @@ from tasks.result import Result as ResultRecord
 from tasks.views import (
     AttemptView,
     BulkBody,
+    CheckView,
     DoctorView,
     EventView,
     ExplainView,
@@ -44,6 +45,7 @@ _ATTEMPTS = TypeAdapter(tuple[AttemptView, ...])
 _NODES = TypeAdapter(tuple[NodeStatus, ...])
 _PAGE = TypeAdapter(TaskPage)
 _TASK = TypeAdapter(TaskView)
+_CHECK = TypeAdapter(CheckView)
 _TASKS = TypeAdapter(tuple[TaskView, ...])
 _NODE = TypeAdapter(NodeStatus)
 _SAMPLES = TypeAdapter(tuple[NodeSampleView, ...])
@@ -117,6 +119,13 @@ class Api:
         headers = {"Idempotency-Key": idempotency_key, "Content-Type": "application/json"}
         content = body.model_dump_json().encode()
         return self._get(_TASKS, Ask("POST", "/tasks/bulk", headers=headers, body=content, timeout_seconds=120.0))
+
+    def check_task(self, body: SubmitBody) -> CheckView:
+        """What the server would say to a submit, and what similar tasks really used; nothing is made."""
+        content = body.model_dump_json().encode()
+        return self._get(
+            _CHECK, Ask("POST", "/tasks/check", headers={"Content-Type": "application/json"}, body=content)
+        )
 
     def view(self, task_id: str) -> TaskView:
         """The task as it is now."""

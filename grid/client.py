@@ -16,7 +16,7 @@ from grid.folder import INLINE_FILE_BYTES, INLINE_TOTAL_BYTES, LocalFile, Overri
 from grid.handle import Result, Task
 from grid.saving import Progress, no_progress
 from tasks.errors import Fault, NotFound, SpecError
-from tasks.views import MOST_BULK, BulkBody, BulkTask, SubmitBody
+from tasks.views import MOST_BULK, BulkBody, BulkTask, CheckView, SubmitBody
 
 MAX_PAGE = 500
 # How many of the newest tasks a short id is looked up among.
@@ -64,6 +64,15 @@ class Client(Api):
         inline = self._send_files(package.files, options.get("progress", no_progress))
         body = SubmitBody(spec=package.spec, blobs=inline, name=package.name)
         return Task(self, self.create_task(body, options.get("idempotency_key") or uuid.uuid4().hex))
+
+    def check(self, task_dir: str | os.PathLike[str], **options: Unpack[SubmitOptions]) -> CheckView:
+        """What a submit of the folder would say, and what similar tasks of yours really used; nothing is sent or made.
+
+        Raises SpecError with every fault of the folder itself, and GridError.
+        """
+        overrides = Overrides(options.get("name"), options.get("labels") or {}, options.get("limits") or {})
+        package = read_folder(task_dir, overrides)
+        return self.check_task(SubmitBody(spec=package.spec, name=package.name))
 
     def submit_many(self, task_dirs: Iterable[str | os.PathLike[str]], **options: Unpack[SubmitOptions]) -> list[Task]:
         """Submit the tasks in many folders, in their order; the options hold for each of them.

@@ -22,9 +22,9 @@ OTHER = "other"
 """The field for keys that are not known: they can be mended or taken out there."""
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("What runs", ("image", "args", "collect", "name")),
+    ("What runs", ("image", "name", "args", "collect")),
     ("Limits", ("limits.memory", "limits.cpus", "limits.time", "limits.storage")),
-    ("Files", ("files", "stdin", "stdout", "stderr")),
+    ("Files of the task", ("files", "stdin", "stdout", "stderr")),
     ("More limits", ("limits", "best_effort")),
     ("Environment", ("environment", "secrets")),
     ("Where and when", ("priority", "after", "expires", "singleton", "requires", "exclusive", "resources", "runtime")),
@@ -86,7 +86,7 @@ def texts_of(spec: Mapping[str, object]) -> dict[str, str]:
             found[field.name] = text
     nested = {field.name.partition(".")[0] for field in fields() if "." in field.name}
     rest = {key: value for key, value in rest.items() if value or key not in nested}
-    return found | ({OTHER: json.dumps(rest, ensure_ascii=False, indent=1)} if rest else {})
+    return found | ({OTHER: _json(rest)} if rest else {})
 
 
 def description_of(texts: Mapping[str, str], base: Mapping[str, object]) -> tuple[dict[str, object], list[Fault]]:
@@ -257,9 +257,13 @@ def _text_of(field: Field, value: object) -> str:
         except ValueError:
             pass
     if isinstance(value, Mapping | list | tuple):
-        line = json.dumps(value, ensure_ascii=False)
-        return "" if not value else line if len(line) <= _ONE_LINE else json.dumps(value, ensure_ascii=False, indent=1)
+        return _json(value) if value else ""
     return str(value)
+
+
+def _json(value: object) -> str:
+    line = json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= _ONE_LINE else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def _short(kind: str, value: object) -> str | None:

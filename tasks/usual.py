@@ -69,7 +69,7 @@ def usual(samples: Sequence[Sample], by: str) -> SimilarView:
                 asked=asked,
                 most=most,
                 hit=hits,
-                suggested="" if hits else _suggested(name, most),
+                suggested="" if hits else _suggested(name, most, asked),
                 words=_words(name, asked, most, len(used), hits),
             )
         )
@@ -78,9 +78,9 @@ def usual(samples: Sequence[Sample], by: str) -> SimilarView:
 
 def _words(name: str, asked: float | None, most: float, count: int, hits: int) -> str:
     begin = "" if asked is None else f"asked {_amount(name, asked)}; "
-    tasks = "the last one" if count == 1 else f"the last {count}"
+    tasks = "the last one used" if count == 1 else f"the last {count} used at most"
     end = "" if not hits else f", and {'one' if hits == 1 else hits} of them ran into the limit"
-    return f"{begin}{tasks} used at most {_amount(name, most)}{end}"
+    return f"{begin}{tasks} {_amount(name, most)}{end}"
 
 
 def _amount(name: str, value: float) -> str:
@@ -89,14 +89,16 @@ def _amount(name: str, value: float) -> str:
     return f"{value:g}" if name == "pids" else human_seconds(value)
 
 
-def _suggested(name: str, most: float) -> str:
-    """A limit with half as much again, in a round number, as a task may say it."""
+def _suggested(name: str, most: float, asked: float | None) -> str:
+    """A limit with half as much again, in a round number, as a task may say it; empty where it would save little."""
     wanted = max(most * _ROOM, _LEAST[name])
     step = 1
     while step * 2 <= wanted:
         step *= 2
     # Halves of a power of two are round enough, and never twice what is needed.
     rounded = next(one for one in (step, step + step // 2, step * 2) if one >= wanted)
+    if asked is not None and asked < 2 * rounded:
+        return ""
     if name in _SIZES:
         return format_size(rounded)
     return str(rounded) if name == "pids" else f"{rounded}s"

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from grid.cli import common, printing
+from grid.cli.checking import check_only
 from grid.cli.exits import INTERRUPTED, exit_status
 from grid.cli.following import copy_log, follow
 from grid.client import Client, SubmitOptions
@@ -29,6 +30,9 @@ def submit(
     each: Annotated[
         bool, typer.Option("--each", help="Submit every folder in DIR that has a task.json; print their ids.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Submit nothing: say what is wrong, and what similar tasks used.")
+    ] = False,
     name: common.Name = None,
     label: common.Labels = None,
     as_json: common.AsJson = False,
@@ -46,6 +50,11 @@ def submit(
     gpu_memory: common.GpuMemory = None,
 ) -> None:
     """Submit the task in a folder and print its id."""
+    if dry_run:
+        if each or wait:
+            raise typer.BadParameter("--dry-run looks at one folder and makes no task; leave --each and --wait out")
+        check_only(folder, _options(context, name, label), as_json=as_json)
+        return
     if each:
         _submit_each(folder, _options(context, name, label), wait=wait, as_json=as_json)
         return

@@ -203,10 +203,10 @@ def _look(user: User, given: Filled, made: dict[str, object], of: Task | None) -
         ),
     ]
     # Who sends a file again has shown that it is theirs: what counts is what they have, not what others have.
-    hashed = {one.sha256 for one in packed.taken if one.sha256}
+    hashed = [one.sha256 for one in packed.taken if one.sha256]
     files: dict[str, object] = {
         "taken": [one.path for one in packed.taken],
-        "missing": sorted(hashed & set(found.missing)),
+        "missing": access.missing_blobs(user, hashed, now),
     }
     return found.model_copy(update={"problems": tuple(problems)}), files
 

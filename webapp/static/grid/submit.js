@@ -148,7 +148,7 @@
     taken = new Set(found.files.taken || (found.json ? [] : files.keys()));
     missing = new Set(found.files.missing || []);
     if (found.json && document.activeElement !== at("id_spec")) at("id_spec").value = touched() ? found.json : "";
-    at("same").hidden = !found.same || !touched();
+    at("same").hidden = !found.same || !touched() || found.problems.length > 0;
     if (found.same) {
       at("same-shell").textContent = found.same.shell;
       at("same-python").textContent = found.same.python;
@@ -177,7 +177,8 @@
   });
 
   // ----------------------------------------------------------------------------------------------------------- files
-  const stateWords = (file) => !taken.has(file.path) ? "not named" : file.state || (!file.sha256 ? "" : missing.has(file.sha256) ? "to send" : "stored");
+  const described = (file) => Boolean(base) && SPECS.includes(file.path) && !taken.has(file.path);
+  const stateWords = (file) => described(file) ? "the description" : !taken.has(file.path) ? "not named" : file.state || (!file.sha256 ? "" : missing.has(file.sha256) ? "to send" : "stored");
 
   function showFiles() {
     const all = [...files.values()], used = all.filter((file) => taken.has(file.path));
@@ -186,13 +187,14 @@
     const parts = [count(used.length, "file"), size(bytes)];
     if (used.length && used.every((file) => file.sha256)) parts.push(`${known === used.length && known > 1 ? "all" : known} already stored`);
     else if (used.length) parts.push("looking at them");
-    if (all.length > used.length) parts.push(`${all.length - used.length} not named in the task`);
+    const aside = all.filter((file) => !taken.has(file.path) && !described(file)).length;
+    if (aside) parts.push(`${aside} not named in the task`);
     const words = whole ? `${whole.name}, ${size(whole.size)}; the server unpacks it` : all.length ? parts.join(", ") : form.dataset.again ? "The description; its files are stored already." : touched() ? "The description alone, no files." : "Nothing was chosen yet.";
     if (at("preview").textContent !== words) at("preview").textContent = words;
     at("forget").hidden = busy || (!all.length && !whole);
     const list = at("chosen"), shown = all.slice(0, MOST_SHOWN);
     list.replaceChildren(...shown.map((file) => {
-      const line = element("li", "", taken.has(file.path) ? "" : "aside");
+      const line = element("li", "", taken.has(file.path) || described(file) ? "" : "aside");
       line.append(element("span", file.path), element("small", [size(file.size), stateWords(file)].filter(Boolean).join(", ")));
       if (file.bar) line.append(file.bar);
       return line;
@@ -519,5 +521,6 @@
     at("progress").hidden = true;
     tell("");
   });
+  showFiles();
   if (touched()) check();
 })();
