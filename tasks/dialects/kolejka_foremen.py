@@ -68,13 +68,12 @@ def read_wish(data: object) -> Wish:
     if not isinstance(data, Mapping):
         raise SpecError([Fault("", f"a wish must be an object, not {shown(data)}")])
     faults: list[Fault] = []
-    limits, tags = data.get("limits") or {}, data.get("tags") or []
+    limits, tags = ({} if data.get("limits") is None else data["limits"]), data.get("tags")
     if not isinstance(limits, Mapping):
         faults.append(Fault("limits", f"must be an object, not {shown(limits)}"))
         limits = {}
-    if not isinstance(tags, list):
+    if tags is not None and not isinstance(tags, list):
         faults.append(Fault("tags", f"must be a list, not {shown(tags)}"))
-        tags = []
     caps: dict[str, Any] = {}
     number = 1
     for name, value in {"concurency": data.get("concurency"), **limits}.items():
@@ -88,7 +87,7 @@ def read_wish(data: object) -> Wish:
     if faults:
         raise SpecError(faults)
     number = max(0, min(MOST_AT_ONCE, caps.pop("concurency", number)))
-    words = tuple(dict.fromkeys(str(tag)[:200] for tag in tags))[:100]
+    words = tuple(dict.fromkeys(str(tag)[:200] for tag in tags or ()))[:100]
     return Wish(number, _facts(caps, words, number), caps.get("time"), caps.get("network", True))
 
 
