@@ -107,8 +107,8 @@ class BoxV1(Box):
         if refused is not None:
             group = replace(group, pids_refused=max(refused, group.pids_refused or 0))
         both, both_peak = (self._memory.number(f"memory.memsw.{name}_in_bytes") for name in ("usage", "max_usage"))
-        # Without swap it is the limit of both together that is met, and counts.
-        counts = (self._memory.number(f"memory.{name}") for name in ("failcnt", "memsw.failcnt"))
+        # Without swap it is the limit of both together that is met; recent kernels count neither, but what they killed.
+        counts = (*(self._memory.number(f"memory.{name}") for name in ("failcnt", "memsw.failcnt")), kills)
         failures = [count for count in counts if count is not None]
         cores = (self._cpu.text("cpuacct.usage_percpu") or "").split()
         return BoxUsage(

@@ -79,6 +79,10 @@ class Group:
                 _kill(pid)
         self._thaw()
 
+    def processes(self) -> tuple[int, ...]:
+        """The processes in it, as far as they can be seen from here."""
+        return tuple(pid for pid in processes(self._members) if pid > 0)
+
     def empty(self) -> bool:
         """True when no process is left, not even a dead one that nobody waited for."""
         return not any(True for _ in processes(self._members))
