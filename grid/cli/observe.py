@@ -90,7 +90,8 @@ def judged(ran: Ran, limits: Mapping[str, Any], command: list[str]) -> Judgement
         pids_refused=int(pids.get("failures", 0)),
     )
     known = {name: limits[name] for name in ("time", "cpu_time", "memory", "pids") if name in limits}
-    return judge(evidence, usage(ran), Limits(**known), command)
+    # Not validated: a program needs less than a container, for which these have lower bounds.
+    return judge(evidence, usage(ran), Limits.model_construct(**known), command)
 
 
 def usage(ran: Ran) -> Usage:
