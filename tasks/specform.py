@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from tasks.errors import Fault
-from tasks.limits import SIZE_PATTERN, TIME_PATTERN
+from tasks.limits import SIZE_PATTERN, TIME_PATTERN, Limits
 from tasks.spec import json_schema
 from tasks.units import format_duration, format_size
 
@@ -87,6 +87,12 @@ def texts_of(spec: Mapping[str, object]) -> dict[str, str]:
     nested = {field.name.partition(".")[0] for field in fields() if "." in field.name}
     rest = {key: value for key, value in rest.items() if value or key not in nested}
     return found | ({OTHER: _json(rest)} if rest else {})
+
+
+def limit_texts(limits: Limits) -> dict[str, str]:
+    """The limits that are set as people write them, by their names."""
+    texts = texts_of({"limits": limits.model_dump(mode="json", exclude_none=True)})
+    return {name.removeprefix("limits."): text for name, text in texts.items()}
 
 
 def description_of(texts: Mapping[str, str], base: Mapping[str, object]) -> tuple[dict[str, object], list[Fault]]:

@@ -351,12 +351,14 @@ class Problem(Record):
 class CheckView(Record):
     """What a submit would say: ``problems`` that would refuse it, none if it would be taken as things are now.
 
-    ``missing`` are the contents that have to be uploaded before, ``limits`` those that the task would run under.
+    ``missing`` are the contents that have to be uploaded before, ``limits`` those that the task would run under, and
+    ``lowered`` says in words, by limit, where these are less than was asked.
     """
 
     problems: tuple[Problem, ...] = ()
     missing: tuple[str, ...] = ()
     limits: Limits | None = None
+    lowered: dict[str, str] = {}
     similar: SimilarView | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
@@ -18,7 +18,7 @@ from tasks.errors import Fault, SpecError
 from tasks.jsontext import parse_json
 from tasks.limits import Limits
 from tasks.spec import parse_spec
-from tasks.specform import OTHER, Field, description_of, field_of, fields, grouped, texts_of
+from tasks.specform import OTHER, Field, description_of, field_of, fields, grouped, limit_texts, texts_of
 from tasks.views import SimilarView
 
 OPEN_GROUPS = 2
@@ -33,13 +33,15 @@ _TALL = frozenset({"pairs", "files", "rules", "json"})
 class Filled:
     """What was filled in. ``whole``: the fields are all there is, instead of something on top of a description.
 
-    ``spec`` is a description as JSON text; where the fields are the whole it stands in their place.
+    ``spec`` is a description as JSON text; where the fields are the whole it stands in their place. ``adding``: files
+    that come along are put beside those that the description names already.
     """
 
     texts: Mapping[str, str]
     spec: str = ""
     whole: bool = False
     listed: tuple[Listed, ...] = ()
+    adding: bool = False
 
     @property
     def empty(self) -> bool:
@@ -81,12 +83,12 @@ class Group:
     open: bool
 
 
-def filled(data: QueryDict) -> Filled:
+def filled(data: QueryDict, *, adding: bool = False) -> Filled:
     """What a request says. Raises SpecError for a list of files that makes no sense."""
     names = {field.name for field in fields()}
     texts = {name: text for name in names if (text := data.get(name, "")).strip()}
     listed = read_listed(data.get("listed", ""))
-    return Filled(texts, data.get("spec", ""), data.get("whole") == "1", listed)
+    return Filled(texts, data.get("spec", ""), data.get("whole") == "1", listed, adding)
 
 
 def description(given: Filled, base: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -94,18 +96,26 @@ def description(given: Filled, base: Mapping[str, object] | None = None) -> dict
     if given.spec.strip():
         base = parse_json(given.spec.encode(errors="replace"))
         if given.whole:
-            return with_files(dict(base), given.listed)
+            return with_files(dict(base), given)
     made, faults = description_of(given.texts, {} if given.whole else base or {})
     if faults:
         raise SpecError([*faults, *_other_faults(made, faults)])
-    return with_files(made, given.listed)
+    return with_files(made, given)
 
 
-def with_files(made: dict[str, object], listed: Collection[Listed]) -> dict[str, object]:
-    """The description; where nobody has written one that could name its files, it takes in all of them."""
-    if "files" in made or not listed or any(one.path in SPEC_NAMES for one in listed):
+def with_files(made: dict[str, object], given: Filled) -> dict[str, object]:
+    """The description; where nobody has written one that could name the files, it takes in all of them."""
+    if not given.listed or any(one.path in SPEC_NAMES for one in given.listed):
         return made
-    return {**made, "files": everything(listed)}
+    return with_names(made, everything(given.listed), adding=given.adding)
+
+
+def with_names(made: dict[str, object], names: Mapping[str, None], *, adding: bool) -> dict[str, object]:
+    """The description with these files if it names none, or beside those that it names."""
+    known = made.get("files", {})
+    if not names or not isinstance(known, Mapping) or ("files" in made and not adding):
+        return made
+    return {**made, "files": {**known, **names}}
 
 
 def _other_faults(made: Mapping[str, object], known: Iterable[Fault]) -> list[Fault]:
@@ -130,7 +140,7 @@ def groups(
     beside: dict[str, list[Fault]] = {}
     for fault in faults:
         beside.setdefault(field_for(fault.path, texts), []).append(fault)
-    defaults = texts_of({"limits": limits.model_dump(mode="json", exclude_none=True)})
+    defaults = {f"limits.{name}": text for name, text in limit_texts(limits).items()}
     usual = {f"limits.{one.limit}": one.words for one in similar.limits} if similar else {}
     found = []
     for number, (title, names) in enumerate(grouped()):

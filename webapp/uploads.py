@@ -22,7 +22,7 @@ from grid.folder import MAX_SPEC_BYTES, SPEC_NAMES, Overrides, Package, read_fol
 from tasks.errors import Fault, SpecError
 from tasks.jsontext import parse_json
 from webapp.archives import JUNK, Box, Caps, unpack
-from webapp.taskform import Filled, description
+from webapp.taskform import Filled, description, with_names
 
 CAPS = Caps()
 
@@ -91,9 +91,9 @@ def packed(box: Box, filled: Filled) -> tuple[str, Package]:
     described = _described(folder)
     base = _description_in(folder) if described and not filled.spec.strip() else None
     made = description(filled, base)
-    if not described and "files" not in made:
+    if not described:
         names = {one.name: None for one in sorted(folder.iterdir()) if one.name != JUNK}
-        made |= {"files": names} if names else {}
+        made = with_names(made, names, adding=filled.adding)
     return folder.name if folder != box.root else "", read_folder(folder, Overrides(description=made))
 
 

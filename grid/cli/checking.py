@@ -19,6 +19,8 @@ def check_only(folder: str, options: SubmitOptions, *, as_json: bool) -> None:
     missing = len(found.missing)
     files = "no file has to be sent" if not missing else f"{missing} file{'s' if missing > 1 else ''} would be sent"
     printing.note(f"it would be taken; {files}")
+    for name, words in found.lowered.items():
+        printing.note(f"{name}: {words}")
     if found.similar is not None:
         rows = [(one.limit, one.words, one.suggested) for one in found.similar.limits]
         printing.table(("limit", "similar tasks", "enough"), rows)

@@ -14,6 +14,7 @@ from grid.core.similar import similar
 from tasks.errors import Fault, SpecError
 from tasks.limits import Limits
 from tasks.spec import TaskSpec, parse_spec
+from tasks.specform import limit_texts
 from tasks.terms import Rules
 from tasks.views import CheckView, Problem
 
@@ -41,8 +42,18 @@ def check(
         problems=problems_of(faults),
         missing=tuple(access.missing_blobs(owner, references, now)),
         limits=limits,
+        lowered=_lowered(parsed.limits, limits),
         similar=similar(owner, meant),
     )
+
+
+def _lowered(asked: Limits, given: Limits) -> dict[str, str]:
+    """What a task asks for and does not get, in words by the name of the limit."""
+    return {
+        name: f"asked {wish}; at most {text} is given here"
+        for name, wish in limit_texts(asked).items()
+        if name != "network" and (text := limit_texts(given).get(name, wish)) != wish
+    }
 
 
 def problems_of(faults: Collection[Fault]) -> tuple[Problem, ...]:

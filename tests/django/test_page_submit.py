@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from grid.core import intake, outcomes, standing
+from grid.core import access, intake, offers, outcomes, quotas, standing
 from grid.core.models import InputFile, Task
 from grid.core.similar import similar
 from tasks.limits import Limits
@@ -220,7 +220,12 @@ def test_the_check_needs_its_csrf_token() -> None:
     assert doors.browser_of(given.a_user(), csrf=True).post("/submit/check/", {}).status_code == 403
 
 
-def test_a_check_takes_the_same_number_of_queries_however_many_files_there_are(ada: Client) -> None:
+def test_a_check_takes_the_same_number_of_queries_however_many_files_there_are(
+    ada: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for remembering in (access, offers, quotas, standing):
+        monkeypatch.setattr(remembering, "REMEMBER_SECONDS", 1e6)
+
     def queries(count: int) -> int:
         chosen = listed(*((f"f{number}", str(number).encode()) for number in range(count)))
         with CaptureQueriesContext(connection) as made:
@@ -281,6 +286,19 @@ def test_a_task_is_run_again_with_changes_in_the_same_fields(ada: Client) -> Non
     new = Task.objects.exclude(id=old.id).get()
     assert (new.spec["args"], new.inputs.get().blob_id) == (["uname", "-r"], old.inputs.get().blob_id)
     assert "memory" not in new.spec.get("limits", {})
+
+
+def test_files_that_are_chosen_for_a_task_that_is_run_again_come_beside_its_own(ada: Client) -> None:
+    old = given.a_task(timezone.now(), files={"in.txt": {"content": "1\n"}, "b.txt": {"content": "old"}})
+    fields = {"key": "k", "whole": "1", "spec": json.dumps(old.spec)}
+    chosen = [SimpleUploadedFile("a.txt", b"a"), SimpleUploadedFile("b.txt", b"new")]
+    assert ada.post(f"/tasks/{old.id}/again/", {**fields, "inputs": chosen}).status_code == 302
+    new = Task.objects.exclude(id=old.id).get()
+    sizes = dict(new.inputs.values_list("path", "blob__size"))
+    assert sizes == {"a.txt": 1, "b.txt": 3, "in.txt": 2}
+    assert new.inputs.get(path="b.txt").blob_id != old.inputs.get(path="b.txt").blob_id
+    found = asked(ada, whole="1", spec=json.dumps(old.spec), again=old.id, listed=listed(("c.txt", b"c")))
+    assert found["files"]["taken"] == ["c.txt"]
 
 
 def test_who_manages_a_task_is_not_asked_for_its_files(ada: Client) -> None:
@@ -362,3 +380,5 @@ def test_nothing_that_somebody_typed_comes_alive(ada: Client) -> None:
 def test_limits_of_a_user_are_the_defaults_that_they_see(ada: Client) -> None:
     standing.decide(given.a_user(), Rules(limits=Limits(memory=64 * MIB)), by="root", now=timezone.now())
     assert inputs(page_of(ada, "/submit/"))["limits.memory"]["placeholder"] == "64M by default"
+    found = asked(ada, whole="1", image="busybox", **{"limits.memory": "4G", "limits.time": "9s"})
+    assert found["usual"] == {"limits.memory": {"words": "asked 4G; at most 64M is given here.", "suggested": ""}}

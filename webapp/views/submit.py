@@ -41,6 +41,9 @@ _NOTHING = Fault(
 )
 
 
+NOTHING = SimilarView(count=0, by="name")
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What the page says beside the fields: what is wrong, what similar tasks used, the same as a command."""
@@ -79,7 +82,7 @@ def _submit(request: HttpRequest, paths: dict[str, str], task_id: str) -> HttpRe
     form = SubmitForm(request.POST, request.FILES)
     given = Filled({}, request.POST.get("spec", ""), request.POST.get("whole") == "1")
     try:
-        given = taskform.filled(request.POST)
+        given = taskform.filled(request.POST, adding=of is not None)
         if not form.is_valid():
             raise SpecError(_form_faults(form))
         if "only" in request.POST:
@@ -165,7 +168,7 @@ def check(request: HttpRequest) -> HttpResponse:
     of = task_or_404(request, request.POST["again"]) if request.POST.get("again") else None
     answer: dict[str, object] = {}
     try:
-        given = taskform.filled(request.POST)
+        given = taskform.filled(request.POST, adding=of is not None)
         if request.POST.get("fill"):
             answer["texts"] = texts_of(parse_json(request.POST.get("spec", "").encode(errors="replace")))
         made = taskform.description(given)
@@ -180,11 +183,18 @@ def check(request: HttpRequest) -> HttpResponse:
             {**one.model_dump(), "field": taskform.field_for(one.path, request.POST)} for one in found.problems
         ],
         "files": files,
-        "usual": {f"limits.{one.limit}": one.model_dump(include={"words", "suggested"}) for one in found.similar.limits}
-        if found.similar
-        else {},
+        "usual": _usual(found),
     }
     return JsonResponse(answer)
+
+
+def _usual(found: CheckView) -> dict[str, dict[str, str]]:
+    """What is told below the fields of limits: what similar tasks used, and where less is given than was asked."""
+    told = {one.limit: {"words": one.words, "suggested": one.suggested} for one in (found.similar or NOTHING).limits}
+    for name, words in found.lowered.items():
+        known = told.get(name, {"words": "", "suggested": ""})
+        told[name] = {**known, "words": f"{words}. {known['words']}".strip()}
+    return {f"limits.{name}": one for name, one in told.items()}
 
 
 def _look(user: User, given: Filled, made: dict[str, object], of: Task | None) -> tuple[CheckView, dict[str, object]]:

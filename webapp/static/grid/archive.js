@@ -86,7 +86,8 @@ async function tarEntries(file) {
     const executable = Boolean(parseInt(tarText(head, 100, 8).trim() || "0", 8) & 0o100);
     found.push({ path: name, size, executable, content: async () => content });
   }
-  return found;
+  // Not even one: this is no tar, but one that is packed in another way.
+  return found.length ? found : null;
 }
 
 // The files in the archive: {path, size, executable, content()}, or null if the server has to look.
