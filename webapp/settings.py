@@ -90,6 +90,7 @@ WSGI_APPLICATION = "webapp.wsgi.application"
 ASGI_APPLICATION = "webapp.asgi.application"
 APPEND_SLASH = True
 INSTALLED_APPS = [
+    "webapp",  # before the admin, whose frame it changes
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -99,7 +100,6 @@ INSTALLED_APPS = [
     "django_celery_results",
     "ninja",  # its page of the API, from our own static files
     "grid.core",
-    "webapp",
 ]
 MIDDLEWARE = [
     "webapp.timing.timed",
