@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -31,6 +32,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         "no image busybox:local; scripts/test makes it",
     ),
     "dockerd": (lambda: shutil.which("dockerd") is not None, "no dockerd to start one of our own; install docker.io"),
+    "chromium": (
+        lambda: Path("/usr/bin/chromium").exists() and importlib.util.find_spec("playwright") is not None,
+        "no browser for the pages; install chromium, and playwright of requirements-dev.txt",
+    ),
     "gcc": (lambda: _answers("gcc", "--version"), "no C compiler; install gcc and libc6-dev"),
     "registry": (
         lambda: shutil.which("docker-registry") is not None,
