@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from django.db.models import OuterRef
+
 from grid.core import estimate, policy, quotas, snapshot
 from grid.core.conf import conf
 from grid.core.ids import order_of
-from grid.core.models import Task
+from grid.core.models import Demand, Task
 from tasks.placement import Backlog, QueuedTask, current_shares, decide, grid_capacity, position
 from tasks.placement import explain as explain_placement
 from tasks.states import TaskState
@@ -63,12 +65,10 @@ def explain(task: Task, now: datetime) -> ExplainView:
 def _earlier(task: Task, backlogs: Iterable[Backlog]) -> dict[str, int]:
     """How many queued tasks of the same owner and priority came before it, by demand."""
     rivals = [one.demand for one in backlogs if one.demand.owner == str(task.owner_id)]
-    earlier = Task.objects.filter(state=TaskState.QUEUED, id__lt=task.id)
-    return {
-        rival.key: earlier.filter(demand_id=rival.key).order_by("id")[:MOST_COUNTED].count()
-        for rival in rivals
-        if rival.priority == task.priority
-    }
+    earlier = Task.objects.filter(demand_id=OuterRef("key"), state=TaskState.QUEUED, id__lt=task.id).order_by("id")
+    found = Demand.objects.filter(key__in=[rival.key for rival in rivals if rival.priority == task.priority])
+    counted = found.annotate(count=snapshot.Counted(earlier.values("id")[:MOST_COUNTED]))
+    return dict(counted.values_list("key", "count"))
 
 
 def _words(task: Task, state: TaskState) -> str:

@@ -1,8 +1,9 @@
 """Lists of tasks, newest first, in pages by keys. No page reads more than a window of rows, whatever is asked for.
 
-One filter leads: its index is walked from the newest task down, or from a known one up. What is asked beside it has no
-index in this order (or a database without statistics would walk the wrong one): it is looked for among the next
-``WINDOW`` rows of the walk, and a page may then have fewer tasks than wanted, or none, and yet a cursor to go on from.
+One filter leads: its index is walked from the newest task down, or from a known one up. For people who see the tasks
+of others too the indexes of all these people are walked side by side. What is asked beside it has no index in this
+order (or a database without statistics would walk the wrong one): it is looked for among the next ``WINDOW`` rows of
+the walk, and a page may then have fewer tasks than wanted, or none, and yet a cursor to go on from.
 """
 
 from __future__ import annotations
@@ -80,22 +81,24 @@ def look(user: User, filters: Mapping[str, str], place: Place, window: int = 0) 
     rest = {name: given[name].split(",") for name in _COLUMNS if name in given}
     if "owner" in rest:
         rest["owner"] = _numbers(rest["owner"])
-    walk, rest = _leading(access.visible_tasks(user), rest, led=not access.sight(user).everything)
-    walk = _from(walk, place)
+    everything = access.sight(user).everything
+    walk, rest = _leading(access.visible_tasks(user), rest, led=not everything)
     beside: dict[str, str] = {name: given[name] for name in ("label", "text", "cause") if name in given}
-    text = beside.get("text", "")
-    if text and _is_id(text):
-        walk = walk.filter(id__gte=text, id__lt=f"{text}g")
-        del beside["text"]
+    prefix = beside.pop("text") if _is_id(beside.get("text", "")) else ""
+    walk = _from(walk, place, prefix)
+    parts = [walk] if everything else [_from(part, place, prefix) for part in access.visible_parts(user)]
     edge = ""
-    if rest or beside:
-        walk, edge = _window(walk, window or WINDOW, up=bool(place.before))
+    if rest or beside or len(parts) != 1:
+        most = window or (WINDOW if rest or beside or not parts else MOST_ITEMS + 1)
+        walk, edge = _window(walk, parts or [_from(Task.objects.all(), place, prefix)], most, up=bool(place.before))
         walk = _beside(walk, rest, beside)
     return Part(walk, edge)
 
 
-def _from(walk: QuerySet[Task], place: Place) -> QuerySet[Task]:
-    """The walk from a place on, in its direction."""
+def _from(walk: QuerySet[Task], place: Place, prefix: str) -> QuerySet[Task]:
+    """The walk from a place on, in its direction, through ids that begin so."""
+    if prefix:
+        walk = walk.filter(id__gte=prefix, id__lt=_beyond(prefix))
     if place.before:
         return walk.filter(id__gt=place.before).order_by("id")
     return (walk.filter(id__lt=place.after) if place.after else walk).order_by("-id")
@@ -119,10 +122,14 @@ def _leading(walk: QuerySet[Task], wanted: Words, *, led: bool) -> tuple[QuerySe
     return walk, wanted
 
 
-def _window(walk: QuerySet[Task], window: int, *, up: bool) -> tuple[QuerySet[Task], str]:
-    """The next rows of the walk, and the id of the last of them if there are more."""
-    # A few thousand steps of the index, and no row of the table.
-    edge = list(walk.values_list("id", flat=True)[window - 1 : window + 1])
+def _window(walk: QuerySet[Task], parts: list[QuerySet[Task]], window: int, *, up: bool) -> tuple[QuerySet[Task], str]:
+    """The next rows of the walk, which is made of ``parts``, and the id of the last of them if there are more."""
+    # A few thousand steps of the indexes, and no row of the table.
+    ids = parts[0].values_list("id", flat=True)
+    if len(parts) > 1:
+        steps = [part.order_by().values_list("id", flat=True) for part in parts]
+        ids = steps[0].union(*steps[1:], all=True).order_by("id" if up else "-id")
+    edge = list(ids[window - 1 : window + 1])
     if len(edge) < 2:
         return walk, ""
     return walk.filter(**{"id__lte" if up else "id__gte": edge[0]}), edge[0]
@@ -150,7 +157,7 @@ def _beside(tasks: QuerySet[Task], rest: Words, beside: Mapping[str, str]) -> Qu
 
 def _is_id(text: str) -> bool:
     """Whether the text is the beginning of the id of a task."""
-    if not _ID.fullmatch(text):
+    if not text or not _ID.fullmatch(text):
         return False
     return Task.objects.filter(id__gte=text, id__lt=f"{text}g").exists()
 

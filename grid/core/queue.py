@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
-from django.db.models import IntegerField, OuterRef, Q, Subquery, Sum
+from django.db.models import OuterRef, Q, Subquery, Sum
 
 from grid.core import access, policy, quotas, snapshot
 from grid.core.conf import conf
 from grid.core.ids import order_of
 from grid.core.models import Attempt, CpuSlice, Demand, Task
-from tasks.placement import Backlog, NodeView, QueuedTask, Reservation, Share, current_shares, decide
-from tasks.placement import explain as explain_placement
+from tasks.placement import Backlog, Explainer, NodeView, QueuedTask, Share, current_shares, decide
 from tasks.states import AttemptState, TaskState
 from tasks.views import Licence, QueueOwner, QueueView, QueueWait
 
@@ -30,13 +29,6 @@ MOST_OWNERS = 100
 # So many owners are told why their next task does not start.
 MOST_REASONS = 20
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-
-
-class _Counted(Subquery):
-    """The number of rows of a query that has a limit."""
-
-    template = "(SELECT COUNT(*) FROM (%(subquery)s) counted)"
-    output_field = IntegerField()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class _Scene:
     whole: bool
     nodes: tuple[NodeView, ...]
     shares: Mapping[int, Share]
-    reservations: tuple[Reservation, ...]
+    explainer: Explainer
     held_back: Mapping[int, tuple[str, ...]]
     cpu: Mapping[int, tuple[float, float]]
 
@@ -104,7 +96,7 @@ def _scene(now: datetime) -> _Scene:
         whole,
         nodes,
         {int(share.owner): share for share in shares},
-        decision.reservations,
+        Explainer(nodes, conf().licences, now.timestamp(), decision.reservations),
         {int(owner): quotas.held_back(ceilings, owner) for owner in owners},
         cpu_seconds(now),
     )
@@ -115,7 +107,7 @@ def _lines() -> list[_Line]:
     # In the order of the index, of which no more is read than is counted.
     queued = Task.objects.filter(demand_id=OuterRef("key"), state=TaskState.QUEUED).order_by("id").values("id")
     found = Demand.objects.filter(active=True).annotate(
-        count=_Counted(queued[:MOST_COUNTED]), first=Subquery(queued[:1])
+        count=snapshot.Counted(queued[:MOST_COUNTED]), first=Subquery(queued[:1])
     )
     rows = list(found.order_by("key").values_list("data", "count", "first")[: MOST_DEMANDS + 1])
     columns = ("id", "name", "owner__username", "queued_at", "created_at", "avoid", "priority", "state")
@@ -198,8 +190,7 @@ def _turn(scene: _Scene, owner: int, head: _Line) -> tuple[bool, float, int]:
 def _why(scene: _Scene, line: _Line) -> tuple[str, bool]:
     """Why the first task of a demand does not start now, and whether it ever could."""
     demand, task = line.backlog.demand, line.backlog.heads[0]
-    now = scene.now.timestamp()
-    found = explain_placement(demand, task, scene.nodes, conf().licences, now, scene.reservations)
+    found = scene.explainer.explain(demand, task)
     held = scene.held_back.get(line.owner, ())
     return ("waits: " + "; ".join(held) if held and found.can_ever_run else found.summary), found.can_ever_run
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from typing import TypedDict
 
-from django.db.models import Q
+from django.db.models import IntegerField, OuterRef, Q, QuerySet, Subquery
 
 from grid.core import policy
 from grid.core.ids import order_of
@@ -120,15 +121,15 @@ def backlogs(
 
 def heads() -> tuple[Backlog, ...]:
     """The first queued task of each demand, for those who only look: nothing is counted."""
-    keys = Demand.objects.filter(active=True).order_by("key").values_list("key", flat=True)
-    return tuple(Backlog(_demand(key), queued, 1) for key in keys if (queued := queued_heads(key, 1)))
+    found = Demand.objects.filter(active=True).order_by("key").annotate(first=Subquery(_in_line()[:1]))
+    return _backlogs([(key, 1, first) for key, first in found.values_list("key", "first")])
 
 
 def queued_heads(demand: str, heads: int, only: Q | None = None) -> tuple[QueuedTask, ...]:
     """The first queued tasks of a demand, oldest first."""
     rows = Task.objects.filter(only or Q(), demand_id=demand, state=TaskState.QUEUED).order_by("id")
     return tuple(
-        QueuedTask(task_id, order_of(task_id), queued_at.timestamp(), frozenset(avoid))
+        _queued(task_id, queued_at, avoid)
         for task_id, queued_at, avoid in rows.values_list("id", "queued_at", "avoid")[:heads]
         if queued_at is not None
     )
@@ -136,12 +137,38 @@ def queued_heads(demand: str, heads: int, only: Q | None = None) -> tuple[Queued
 
 def counted_backlogs(most: int) -> tuple[Backlog, ...]:
     """The queue by demand with counts, for people who ask for their position; each is counted up to ``most``."""
-    return tuple(
-        Backlog(_demand(key), queued_heads(key, 1), count)
-        for key in Demand.objects.filter(active=True).values_list("key", flat=True)
-        # In the order of the index: PostgreSQL would rather read the table until it has found so many.
-        if (count := Task.objects.filter(demand_id=key, state=TaskState.QUEUED).order_by("id")[:most].count())
-    )
+    found = Demand.objects.filter(active=True).order_by("key")
+    found = found.annotate(count=Counted(_in_line()[:most]), first=Subquery(_in_line()[:1]))
+    return _backlogs(list(found.values_list("key", "count", "first")))
+
+
+class _OnlyId(TypedDict):
+    id: str
+
+
+class Counted(Subquery):
+    """The number of rows of a query that has a limit."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) counted)"
+    output_field = IntegerField()
+
+
+def _in_line() -> QuerySet[Task, _OnlyId]:
+    """The queued tasks of the demand of a row: in the order of their index, of which no more is read than is wanted."""
+    return Task.objects.filter(demand_id=OuterRef("key"), state=TaskState.QUEUED).order_by("id").values("id")
+
+
+def _backlogs(rows: list[tuple[str, int, str | None]]) -> tuple[Backlog, ...]:
+    """The queue of demands, their numbers and their first tasks: one question more, however many there are."""
+    firsts = {task_id for _, _, task_id in rows if task_id}
+    found = Task.objects.filter(id__in=firsts, state=TaskState.QUEUED).values_list("id", "queued_at", "avoid")
+    tasks = {task_id: _queued(task_id, queued_at, avoid) for task_id, queued_at, avoid in found if queued_at}
+    # What has just been placed is no part of the queue any more.
+    return tuple(Backlog(_demand(key), (tasks[first],), count) for key, count, first in rows if first in tasks)
+
+
+def _queued(task_id: str, queued_at: datetime, avoid: Iterable[str]) -> QueuedTask:
+    return QueuedTask(task_id, order_of(task_id), queued_at.timestamp(), frozenset(avoid))
 
 
 def revive(demands: Iterable[str] | None = None) -> int:

@@ -97,13 +97,14 @@ def _ended(patterns: list[Task], count: int, now: datetime) -> Iterator[Task]:
 
 
 def _write(tasks: Iterable[Task]) -> None:
-    for rows in _batches(tasks, BATCH):
+    for rows in batches(tasks, BATCH):
         with transaction.atomic():
             insert(rows)
             insert(Event(task_id=one.id, kind="submitted", at=one.created_at, data={"name": one.name}) for one in rows)
 
 
-def _batches(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+def batches(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """The items, so many at a time."""
     each = iter(items)
     while batch := tuple(islice(each, size)):
         yield batch
@@ -177,7 +178,7 @@ def _free_all(count: int | None = None) -> None:
     now = timezone.now()
     Node.objects.update(lease_until=now + timedelta(hours=1), ready=True)
     active = Attempt.objects.exclude(state=AttemptState.ENDED).order_by("id").values_list("id", "task_id")
-    for rows in _batches(islice(active, count) if count else active, 500):
+    for rows in batches(islice(active, count) if count else active, 500):
         attempts, tasks = [one for one, _ in rows], [task for _, task in rows]
         facts = {"verdict": Verdict.SUCCEEDED, "verdict_class": VerdictClass.SUCCESS}
         with transaction.atomic():

@@ -73,11 +73,11 @@ class Stack:
             process.kill()
             process.wait()
 
-    def inside(self, *words: str) -> dict[str, Any]:
-        """Run a command of ``load_inside.py`` over the stack's database, and return what it has measured."""
+    def inside(self, *words: str, program: str = "load_inside.py") -> dict[str, Any]:
+        """Run a command of such a program over the stack's database, and return what it has measured."""
         done = subprocess.run(
-            [sys.executable, str(LIB / "load_inside.py"), *words],
-            env=dict(self.environment),
+            [sys.executable, str(LIB / program), *words],
+            env={**self.environment, "PYTHONPATH": f"{ROOT}:{LIB}"},
             stdout=subprocess.PIPE,
             check=True,
         )

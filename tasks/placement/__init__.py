@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.placement.explanation import explain
+from tasks.placement.explanation import Explainer, explain
 from tasks.placement.records import (
     Amounts,
     Backlog,
@@ -28,6 +28,7 @@ __all__ = [
     "Ceiling",
     "Decision",
     "Demand",
+    "Explainer",
     "Explanation",
     "Lease",
     "NodeReason",

@@ -21,6 +21,60 @@ from tasks.placement.reservations import as_hold
 _AVOIDED = "an earlier attempt failed here, and another node could run it"
 
 
+class Explainer:
+    """Explains one scene: many tasks at the price of reading the nodes and their leases once.
+
+    ``reservations`` are those of the last decision.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeView],
+        licences: Mapping[str, int],
+        now: float,
+        reservations: Sequence[Reservation] = (),
+    ) -> None:
+        self._now = now
+        self._reservations = reservations
+        self._supply = Supply.of(nodes, licences)
+        self._rooms = {node.name: Room.of(node) for node in nodes}
+
+    def explain(self, demand: Demand, task: QueuedTask) -> Explanation:
+        """Say for every node why the task does not start there now; a node without reasons would take it.
+
+        The task starts in the next round if ``fits_now`` and nothing that is considered before it (see `position`)
+        takes the place.
+        """
+        need, supply, rooms = Need.of(demand, self._now), self._supply, self._rooms
+        self._hold_for_others(task)
+        everywhere = tuple(grid_reasons(need, supply, self._now))
+        owned = licences_exist(demand, supply)
+        never = {name: tuple(never_reasons(need, room)) for name, room in rooms.items()}
+        closed = avoided(task.avoid, [room for name, room in rooms.items() if not never[name]])
+        per_node = []
+        for name, room in sorted(rooms.items()):
+            reasons = never[name] + tuple(now_reasons(need, room, self._now))
+            if name in closed and not never[name]:
+                reasons += (_AVOIDED,)
+            reasons += everywhere
+            per_node.append(NodeReason(name, not reasons, not never[name] and owned, reasons))
+        able = any(node.fits_ever for node in per_node)
+        return Explanation(tuple(per_node), _summary(per_node, everywhere), able, everywhere)
+
+    def _hold_for_others(self, task: QueuedTask) -> None:
+        """Keep what is reserved for other tasks than this one."""
+        self._supply.holds.clear()
+        for reservation in self._reservations:
+            if reservation.node in self._rooms:
+                self._rooms[reservation.node].hold = None
+        for reservation in self._reservations:
+            if reservation.task_id != task.id:
+                hold = as_hold(reservation)
+                self._supply.holds.append(hold)
+                if reservation.node in self._rooms:
+                    self._rooms[reservation.node].hold = hold
+
+
 def explain(
     demand: Demand,
     task: QueuedTask,
@@ -29,32 +83,8 @@ def explain(
     now: float,
     reservations: Sequence[Reservation] = (),
 ) -> Explanation:
-    """Say for every node why the task does not start there now; a node without reasons would take it.
-
-    ``reservations`` are those of the last decision. The task starts in the next round if ``fits_now`` and nothing that
-    is considered before it (see `position`) takes the place.
-    """
-    need = Need.of(demand, now)
-    supply = Supply.of(nodes, licences)
-    rooms = {node.name: Room.of(node) for node in nodes}
-    for reservation in reservations:
-        if reservation.task_id != task.id:
-            hold = as_hold(reservation)
-            supply.holds.append(hold)
-            if reservation.node in rooms:
-                rooms[reservation.node].hold = hold
-    everywhere = tuple(grid_reasons(need, supply, now))
-    owned = licences_exist(demand, supply)
-    never = {name: tuple(never_reasons(need, room)) for name, room in rooms.items()}
-    closed = avoided(task.avoid, [room for name, room in rooms.items() if not never[name]])
-    per_node = []
-    for name, room in sorted(rooms.items()):
-        reasons = never[name] + tuple(now_reasons(need, room, now))
-        if name in closed and not never[name]:
-            reasons += (_AVOIDED,)
-        reasons += everywhere
-        per_node.append(NodeReason(name, not reasons, not never[name] and owned, reasons))
-    return Explanation(tuple(per_node), _summary(per_node, everywhere), any(n.fits_ever for n in per_node), everywhere)
+    """The same for one task alone."""
+    return Explainer(nodes, licences, now, reservations).explain(demand, task)
 
 
 def _summary(per_node: Sequence[NodeReason], everywhere: tuple[str, ...]) -> str:
