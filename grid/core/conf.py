@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tasks.fields import one_of
 from tasks.limits import Limits
 from tasks.placement import Policy
+from tasks.profiles import PROFILES
 from tasks.terms import DaysByClass, Quota, Retention
 
 if TYPE_CHECKING:
@@ -106,12 +108,21 @@ class GridSettings(BaseModel):
     user_quota: Quota = Field(default=Quota(), description="The quota of each user for whom nothing else is decided.")
     images: tuple[str, ...] = Field(default=(), description="Patterns of images that may be used; empty: all.")
     image_names: dict[str, str] = Field(default={}, description="Images put in place of others, by pattern.")
+    profiles: tuple[str, ...] = Field(default=(), description="Container profiles that everybody may use.")
     retention_files: DaysByClass = Field(default={}, description="Days for which output files are kept, by class.")
     retention_inputs: DaysByClass = {}
     retention_logs: DaysByClass = {}
     retention_tasks: DaysByClass = Field(default={}, description="Days for which ended tasks are kept at all.")
     retention_unused_days: float = Field(default=1.0, ge=0, description="A content that nothing uses is kept so long.")
+    retention_references_days: float = Field(
+        default=30.0, ge=0, description="A content that kolejka's clients have a reference to is kept so long unread."
+    )
     retention_pause_seconds: float = Field(default=3600.0, ge=0, description="Between two walks over all that is kept.")
+
+    @field_validator("profiles")
+    @classmethod
+    def _known_profiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(one_of(PROFILES, "a container profile")(name) for name in value)
 
     @property
     def heartbeat(self) -> float:

@@ -57,7 +57,7 @@ def walk(settings: GridSettings, now: datetime, *, dry: bool = False) -> Freed:
     freed = Freed()
     for due in _pieces(settings, now):
         freed.add(_counted(due) if dry else _removed(due, now))
-    grace = Grace.of_days(settings.retention_unused_days)
+    grace = Grace.of_days(settings.retention_unused_days, settings.retention_references_days)
     if dry:
         rows = sweeping.unused(now, grace)
         freed.blobs = rows.count()
@@ -79,7 +79,7 @@ def step(settings: GridSettings, now: datetime, moving: Transaction = transactio
         due = _due(settings, place, now)
         freed.add(_removed(due, now, moving))
         _move(TASKS, due.place, now)
-    grace = Grace.of_days(settings.retention_unused_days)
+    grace = Grace.of_days(settings.retention_unused_days, settings.retention_references_days)
     if (place := _place(BLOBS, now, pause)) is not None:
         _move(BLOBS, sweeping.doom(now, grace, after=place, moving=moving), now)
     blobs, size = sweeping.delete_doomed(now, grace, limit=50, moving=moving)

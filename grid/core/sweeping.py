@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from grid.core import quotas
-from grid.core.models import Blob, BlobOwner, InputFile, OutputFile
+from grid.core.models import Blob, BlobOwner, InputFile, OutputFile, Reference
 from grid.core.records import Transaction
 from grid.core.rows import insert
 from grid.core.store import get_store
@@ -30,23 +30,28 @@ _AT_ONCE = 10
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """For how long a content has to be unused, and for how long it has to be doomed, before its bytes go."""
+    """For how long a content has to be unused, and for how long it has to be doomed, before its bytes go.
+
+    ``named`` is for how long a reference (of kolejka's clients) keeps one, from when that was last read.
+    """
 
     unused: timedelta
     doomed: timedelta = timedelta(seconds=LEAST_SECONDS)
+    named: timedelta = timedelta(0)
 
     @classmethod
-    def of_days(cls, days: float) -> Grace:
+    def of_days(cls, days: float, named_days: float = 0.0) -> Grace:
         """So many days without use, a minute at the least."""
-        return cls(max(timedelta(days=days), timedelta(seconds=LEAST_SECONDS)))
+        return cls(max(timedelta(days=days), timedelta(seconds=LEAST_SECONDS)), named=timedelta(days=named_days))
 
 
 def unused(now: datetime, grace: Grace) -> QuerySet[Blob]:
-    """The contents that no task uses and nobody has touched of late."""
+    """The contents that no task and no fresh reference uses, and that nobody has touched of late."""
     before = now - grace.unused
     old = Q(touched_at__lte=before) | Q(touched_at__isnull=True, created_at__lte=before)
     return Blob.objects.filter(
         old,
+        ~Exists(Reference.objects.filter(blob_id=OuterRef("pk"), accessed_at__gt=now - grace.named)),
         ~Exists(InputFile.objects.filter(blob_id=OuterRef("pk"))),
         ~Exists(OutputFile.objects.filter(blob_id=OuterRef("pk"))),
         doomed_at=None,
