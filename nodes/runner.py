@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from nodes import workspace as workspaces
 from nodes.attempt import AttemptFolder, Running
@@ -32,10 +33,13 @@ from nodes.sweeping import left_behind, sweep_probes
 from nodes.workspace import Workspace, WorkspaceKind
 from tasks.errors import NodeFault, Stale
 from tasks.outcome import Evidence, NodeFaultEvidence, Outcome, PhaseTimes, Usage
+from tasks.profiles import Profile
 from tasks.states import Phase, StopCause
 
 TASK_UID = 65532
 TASK_GID = 65532
+# Who the program is, and to whom its files belong.
+_OWNERS = {Profile.STANDARD: (TASK_UID, TASK_GID), Profile.JUDGE: (0, 0)}
 # Pulls that may go on at one time; more wait for their turn, and can be cancelled meanwhile.
 _PULLS = 32
 _STOP_POLL_SECONDS = 0.1
@@ -98,7 +102,8 @@ class Runner:
         self._parts = parts
         self._workspaces = config.workspaces
         self._workspaces.mkdir(parents=True, exist_ok=True, mode=0o711)
-        self._staging = Staging(BlobCache(config.blobs, config.cache_bytes), TASK_UID, TASK_GID)
+        blobs = BlobCache(config.blobs, config.cache_bytes)
+        self._staging = {profile: Staging(blobs, *owner) for profile, owner in _OWNERS.items()}
         self._shipper = LogShipper(server)
         self._rooms = RoomWatch()
         self._cleaner = Cleaner(self._remove)
@@ -198,7 +203,8 @@ class Runner:
         seen.not_enforced = end.not_enforced
         # A single file larger than the whole folder may be: the kernel ends the program before the folder is full.
         too_large = end.exit_code == _FILE_TOO_LARGE and room.limit_bytes is not None
-        full = {"storage_full": fill.storage_full or too_large, "files_full": fill.files_full}
+        stored = fill.storage_full or too_large or end.storage_full
+        full = {"storage_full": stored, "files_full": fill.files_full}
         seen.learn(**{**_evidence_of(end), **full})
         if end.stopped in (StopCause.LEASE_LOST, StopCause.HANDED_BACK):
             return
@@ -239,7 +245,8 @@ class Runner:
         if running.folder.staged.exists() and (room := workspaces.reopen(folder, kind=kind, **limits)):
             return room
         workspaces.destroy(folder)
-        room = workspaces.create(folder, kind=kind, owner=(TASK_UID, TASK_GID), **limits)
+        profile = Profile(order.spec.profile)
+        room = workspaces.create(folder, kind=kind, owner=_OWNERS[profile], **limits)
 
         @contextmanager
         def download(sha256: str) -> Iterator[Iterator[bytes]]:
@@ -247,7 +254,7 @@ class Runner:
                 yield _until_stopped(chunks, running)
 
         try:
-            self._staging.put(room.path, order.files, order.inline, download)
+            self._staging[profile].put(room.path, order.files, order.inline, download)
             if room.fullness().storage_full:
                 raise WorkspaceFull("the input files alone are more than the task may store")
         except WorkspaceFull as error:
@@ -262,6 +269,7 @@ class Runner:
     def _execute(self, seen: _Seen, room: Workspace, image: Image, logs: LogFiles) -> Exit:
         running, order, folder = seen.running, seen.running.order, seen.running.folder
         spec = order.spec
+        profile = Profile(spec.profile)
         merged = spec.stdout is not None and spec.stdout == spec.stderr
         stderr = folder.stdout if merged else folder.stderr
         logs.paths = {"stdout": folder.stdout} if merged else {"stdout": folder.stdout, "stderr": stderr}
@@ -280,13 +288,20 @@ class Runner:
                 stderr=stderr,
                 stdin=room.path / spec.stdin if spec.stdin else None,
                 cores=cores,
-                uid=TASK_UID,
-                gid=TASK_GID,
+                uid=_OWNERS[profile][0],
+                gid=_OWNERS[profile][1],
+                profile=profile,
+                observer=self._observer(),
             )
             if running.stop.requested:
                 raise _Stopped
             self._shipper.follow(logs)
             return self._parts.runtime.run(job, running.stop)
+
+    def _observer(self) -> Path | None:
+        """The socket of the observer, if it is there."""
+        socket = self._config.observer
+        return socket if socket is not None and socket.is_socket() else None
 
     def _collect(self, seen: _Seen, room: Workspace) -> None:
         folder, order = seen.running.folder, seen.running.order

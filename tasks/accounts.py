@@ -139,6 +139,7 @@ class ServerRules(Record):
     allow_network: bool
     images: tuple[str, ...]
     image_names: dict[str, str]
+    profiles: tuple[str, ...]
     retention: Retention
     unused_days: float
     open_submit: bool

@@ -18,6 +18,7 @@ from tasks.files import CollectRule, FileSpec, TaskPath, check_text, clashes, co
 from tasks.jsontext import parse_json
 from tasks.limits import LIMIT_NAMES, Limits, PositiveCount, PositiveSeconds, Switch
 from tasks.model import Record
+from tasks.profiles import PROFILES, Profile
 from tasks.retryrule import RETRY_WORDS, Retry
 from tasks.words import shown
 
@@ -216,6 +217,15 @@ class TaskSpec(Record):
     )
     runtime: Annotated[str, AfterValidator(_runtime)] | None = Field(
         default=None, description="Runtime to use on the node; by default docker.", examples=["docker"]
+    )
+    profile: Annotated[
+        str,
+        AfterValidator(one_of(PROFILES, "a container profile")),
+        Field(json_schema_extra={"enum": list(PROFILES)}),
+    ] = Field(
+        default=str(Profile.STANDARD),
+        description="How the container is made: `judge` has root and some capabilities, for those who may use it.",
+        examples=["judge"],
     )
     callback_url: Annotated[str, AfterValidator(_url)] | None = Field(
         default=None,

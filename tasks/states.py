@@ -50,11 +50,13 @@ class Phase(StrEnum):
 class StopCause(StrEnum):
     """Why a node ended a container that would have gone on.
 
+    ``storage_limit``: it wrote more than it may store outside of its folder, which nothing else keeps it from.
     ``handed_back``: the node is being drained or is closing, and the task is to be tried elsewhere.
     """
 
     TIME_LIMIT = "time_limit"
     CPU_TIME_LIMIT = "cpu_time_limit"
+    STORAGE_LIMIT = "storage_limit"
     CANCELLED = "cancelled"
     LEASE_LOST = "lease_lost"
     HANDED_BACK = "handed_back"

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from tasks.errors import Fault
+from tasks.fields import one_of
 from tasks.limits import Bytes, Count, Limits
 from tasks.model import Record
+from tasks.profiles import PROFILES
 from tasks.units import format_size
 from tasks.verdicts import VerdictClass
 
@@ -64,13 +66,15 @@ class Rules(Record):
     """What is decided for one user, or for the members of one group. Each part that is left out decides nothing.
 
     The quota of a group is for all its members together. ``images`` are patterns of which one must fit, ``image_names``
-    are put in place of what a task says. ``share`` lets the other members (of the user's groups) see the tasks.
+    are put in place of what a task says. ``profiles`` are the container profiles that may be asked for beside
+    ``standard``. ``share`` lets the other members (of the user's groups) see the tasks.
     """
 
     quota: Quota = Quota()
     limits: Limits = Limits()
     images: tuple[str, ...] = ()
     image_names: dict[str, str] = {}
+    profiles: tuple[Annotated[str, AfterValidator(one_of(PROFILES, "a container profile"))], ...] = ()
     retention: Retention = Retention()
     share: bool = False
 

@@ -227,6 +227,18 @@ def _cpu_time_limit(case: _Case) -> Judgement | None:
     )
 
 
+def _stored_too_much(case: _Case) -> Judgement | None:
+    if case.evidence.stopped is not StopCause.STORAGE_LIMIT:
+        return None
+    limit, why = case.limits.storage, one_line(case.evidence.stop_reason)
+    bound = f", its limit is {human_size(limit)} of storage" if limit is not None else ""
+    return other(
+        Verdict.STORAGE_LIMIT,
+        f"the program was ended because {why or 'it stored too much outside of its folder'}{bound}",
+        "what it writes outside of its folder counts as well",
+    )
+
+
 def _memory_limit(case: _Case) -> Judgement | None:
     if not case.evidence.oom_kills:
         return None
@@ -351,6 +363,7 @@ _RULES: tuple[Callable[[_Case], Judgement | None], ...] = (
     _fault,
     _time_limit,
     _cpu_time_limit,
+    _stored_too_much,
     _memory_limit,
     _pids_limit,
     _storage_limit,

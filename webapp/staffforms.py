@@ -9,6 +9,7 @@ from django import forms
 from django.contrib.auth.models import Group
 from pydantic import ValidationError
 
+from tasks.profiles import Profile
 from tasks.terms import KEPT, Rules
 from tasks.units import format_size
 
@@ -39,6 +40,7 @@ class RulesForm(forms.Form):
     no_network = forms.BooleanField(required=False, label="No network, whatever the task asks")
     images = _words("Images that may be used, one pattern a line", "ubuntu:*", lines=3)
     image_names = _words("Images put in place of others, one “from = to” a line", "old/* = new/*", lines=2)
+    judge = forms.BooleanField(required=False, label="The container profile “judge”: root inside of the container")
     kept_files = _words("Days for which output files are kept", "for ever, or success 30, * 90")
     kept_inputs = _words("… input files", "for ever")
     kept_logs = _words("… logs", "for ever")
@@ -55,6 +57,7 @@ class RulesForm(forms.Form):
         found |= {name: getattr(limits, name) for name in _LIMITS}
         for name, size in (("storage", quota.storage), ("memory", limits.memory)):
             found[name] = "" if size is None else format_size(size)
+        found["judge"] = Profile.JUDGE in rules.profiles
         found["no_network"], found["share"] = limits.network is False, rules.share
         found["images"] = "\n".join(rules.images)
         found["image_names"] = "\n".join(f"{before} = {after}" for before, after in rules.image_names.items())
@@ -87,6 +90,7 @@ class RulesForm(forms.Form):
             "limits": limits,
             "images": [line.strip() for line in given.get("images", "").splitlines() if line.strip()],
             "image_names": self._pairs("image_names", given.get("image_names", "").splitlines(), "="),
+            "profiles": [str(Profile.JUDGE)] if given.get("judge") else [],
             "retention": {kind: self._days(f"kept_{kind}", given.get(f"kept_{kind}", "")) for kind in KEPT},
             "share": given.get("share", False),
         }

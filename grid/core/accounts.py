@@ -159,6 +159,7 @@ def server_rules(settings: GridSettings) -> ServerRules:
         allow_network=settings.allow_network,
         images=settings.images,
         image_names=settings.image_names,
+        profiles=settings.profiles,
         retention=settings.retention,
         unused_days=settings.retention_unused_days,
         open_submit=settings.open_submit,

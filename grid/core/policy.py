@@ -57,6 +57,9 @@ def owner_faults(owner_id: int, spec: TaskSpec, settings: GridSettings, now: dat
         faults.append(
             Fault("image", f"{spec.image} is not among the images that you may use", "ask the operator which ones are")
         )
+    if not standing.may_use_profile(owner_id, spec.profile, settings, now):
+        hint = "leave it out, or ask the operator to allow it to you or to a group of yours (page People)"
+        faults.append(Fault("profile", f"the container profile {spec.profile} is not allowed to you", hint))
     return faults
 
 

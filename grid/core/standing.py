@@ -15,6 +15,7 @@ from grid.core import audit
 from grid.core.conf import GridSettings, conf
 from grid.core.models import Policy
 from tasks.limits import Limits
+from tasks.profiles import EVERYBODYS
 from tasks.terms import Quota, Rules, image_allowed, kept_days, limits_of, mapped_image
 
 REMEMBER_SECONDS = 2.0
@@ -137,6 +138,13 @@ def may_use_image(owner_id: int, image: str, settings: GridSettings, now: dateti
     own = known.users.get(owner_id, Rules()).images
     of_groups = tuple(pattern for club in known.clubs_of.get(owner_id, ()) for pattern in club.rules.images)
     return image_allowed(image, [patterns for patterns in (settings.images, own or of_groups) if patterns])
+
+
+def may_use_profile(owner_id: int, profile: str, settings: GridSettings, now: datetime) -> bool:
+    """Whether a container profile is everybody's, or allowed by the server, to the user, or to a group of theirs."""
+    known = book(now)
+    allowed = {EVERYBODYS, *settings.profiles, *known.users.get(owner_id, Rules()).profiles}
+    return profile in allowed.union(*(club.rules.profiles for club in known.clubs_of.get(owner_id, ())))
 
 
 def days_kept(owner_id: int, kind: str, verdict_class: str, settings: GridSettings, now: datetime) -> float:

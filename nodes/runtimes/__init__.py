@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tasks.limits import Limits
 from tasks.outcome import Usage
+from tasks.profiles import Profile
 from tasks.states import StopCause
 
 
@@ -29,7 +30,8 @@ class Job:
 
     ``stdin`` is a host file or None. ``stdout`` and ``stderr`` are host files to write; the same path means merged.
     At most ``limits.output`` bytes of both together are kept, the rest is read, counted and thrown away.
-    ``cores`` are the pinned cpu numbers, empty for none. ``uid`` and ``gid`` own the workspace.
+    ``cores`` are the pinned cpu numbers, empty for none. ``uid`` and ``gid`` own the workspace, and the program runs as
+    them. ``observer`` is the socket of the node's observer, for the profile ``judge`` only.
     """
 
     attempt: str
@@ -46,6 +48,8 @@ class Job:
     cores: tuple[int, ...] = ()
     uid: int = 65532
     gid: int = 65532
+    profile: Profile = Profile.STANDARD
+    observer: Path | None = None
 
 
 class Stop:

@@ -42,6 +42,8 @@ _NOTES = """\
 In this version:
 
 - `runtime` knows one word, `docker`, and that runtime needs an `image`.
+- `profile` is `standard` or `judge`; who may ask for `judge` is decided by operators, see
+  [people.md](people.md#container-profiles).
 - `callback_url` needs a secret of yours to sign with; see [api.md](api.md#webhooks).
 - `secrets` are stored with `grid secret set NAME`. The container gets them as environment variables.
 - `resources` are counted against `GRID_LICENCES` of the server, a JSON object such as `{"matlab": 2}`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 IMAGE = "grid-attacks:local"
 """busybox with the programs of ``programs`` under ``/bin``, and ``doors`` as a set-user-ID program of root, too."""
@@ -11,6 +11,14 @@ IMAGE = "grid-attacks:local"
 EVERY_FILE: tuple[Mapping[str, object], ...] = ({"glob": "**"},)
 ALL_EPERM = r"\A(.+: EPERM\n)+\Z"
 """The program ``doors`` has found everything shut, and nothing but shut."""
+NAMESPACES = r"\A((?!clone3).+: EPERM\n)+clone3: ENOSYS\nsetns: EPERM\n\Z"
+NOWHERE = r"\A(.+: (ENETUNREACH|EADDRNOTAVAIL|ECONNREFUSED)\n){10}\Z"
+ESCAPE = (
+    # On cgroup v1 the hierarchies are mounted on a tmpfs of the container's own.
+    'for group in /sys/fs/cgroup /sys/fs/cgroup/*; do grep -q "^tmpfs $group " /proc/mounts && continue;'
+    '  (echo /task/x > "$group/release_agent") && echo ALLOWED;'
+    '  (echo $$ > "$group/cgroup.procs") && echo ALLOWED; mkdir "$group/mine" && echo ALLOWED; done; true'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,11 @@ class Wish:
 def door(name: str, says: str = ALL_EPERM) -> Attack:
     """Tries the doors of this name (``programs/doors.c``), all of which must be shut."""
     return Attack(f"door {name}", ("doors", name), says=says)
+
+
+def judge(attack: Attack) -> Attack:
+    """The same, by root in the container profile ``judge``."""
+    return replace(attack, name=f"judge: {attack.name}", spec={**attack.spec, "profile": "judge"})
 
 
 def shell(script: str) -> tuple[str, ...]:

@@ -78,7 +78,10 @@ def raid(folder: Path, canary: Path) -> Iterator[Raid]:
     """Every task of the table has run."""
     ensure_image(IMAGE, PROGRAMS, suid=("doors",))
     mark = f"attack{uuid.uuid4().hex[:12]}"
-    with RunningGrid(folder / "grid", slots=4) as grid, closing(socket.socket(socket.AF_UNIX)) as listener:
+    with (
+        RunningGrid(folder / "grid", slots=4, profiles=["judge"]) as grid,
+        closing(socket.socket(socket.AF_UNIX)) as listener,
+    ):
         listener.bind(f"\0{mark}")
         listener.listen()
         node = NodeConfig(server=grid.server, name=grid.facts["node"], directory=grid.directory / "node", token="none")

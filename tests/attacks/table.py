@@ -6,24 +6,25 @@ In their environment ``SECRET`` is the path of a file on the host that no task m
 
 from __future__ import annotations
 
-from tests.attacks.attack import EVERY_FILE, Attack, Wish, door, named, shell, writes
+from tests.attacks.attack import ESCAPE, EVERY_FILE, NAMESPACES, NOWHERE, Attack, Wish, door, named, shell, writes
+from tests.attacks.judges import JUDGES
 
 ROOMY = {"memory": "160M", "storage": "128M"}
-
 KERNEL = (
     door("mounts"),
     door("tracing"),
     door("uring"),
     door("vsock"),
     door("families"),
-    door("namespaces", r"\A((?!clone3).+: EPERM\n)+clone3: ENOSYS\nsetns: EPERM\n\Z"),
+    door("namespaces", NAMESPACES),
     door("keys"),
     door("bpf"),
     door("perf"),
     door("modules"),
     door("power"),
     door("clocks"),
-    door("priorities", r"\A(.+: (EPERM|EACCES)\n){9}\Z"),
+    door("priorities", r"\A(.+: (EPERM|EACCES)\n){6}\Z"),
+    door("real_time"),
     door("devices", r"\A(/dev/.+: ENOENT\n){16}\Z"),
     door("make_devices"),
     door("identities", r"(?s)\A(.+: EPERM\n){5}chown a file of root: EROFS\nchmod a file of root: EROFS\n\Z"),
@@ -32,7 +33,7 @@ KERNEL = (
     door("handles"),
     door("file_flags"),
     door("foreign_abi", r"\A(x32 .+: (ENOSYS|EPERM|SIGNAL)\n){2}(i386 .+: (ENOSYS|EPERM|SIGNAL)\n){3}\Z"),
-    door("egress", r"\A(.+: (ENETUNREACH|EADDRNOTAVAIL|ECONNREFUSED)\n){10}\Z"),
+    door("egress", NOWHERE),
     door("interfaces", r"\A(.+: (EPERM|ENODEV)\n){5}\Z"),
     Attack(
         "a set-user-ID program of root",
@@ -71,11 +72,7 @@ KERNEL = (
     ),
     Attack(
         "escape by release_agent",
-        shell(
-            "for group in /sys/fs/cgroup /sys/fs/cgroup/*; do"
-            '  (echo /task/x > "$group/release_agent") && echo ALLOWED;'
-            '  (echo $$ > "$group/cgroup.procs") && echo ALLOWED; mkdir "$group/mine" && echo ALLOWED; done; true'
-        ),
+        shell(ESCAPE),
         says="Read-only file system",
     ),
     Attack(
@@ -320,4 +317,4 @@ WISHES: tuple[Wish, ...] = (
     Wish("an endless name", {"name": "x" * 100_000}, "is longer than"),
 )
 
-TABLE: tuple[Attack, ...] = (*KERNEL, *HOST, *PROCESSES, *MEMORY, *DISK, *OUTPUTS, *STREAMS)
+TABLE: tuple[Attack, ...] = (*KERNEL, *HOST, *PROCESSES, *MEMORY, *DISK, *OUTPUTS, *STREAMS, *JUDGES)

@@ -99,6 +99,7 @@ def test_a_policy_is_decided_shown_again_and_noted(operator: Client) -> None:
         "image_names": "old/* = new/*",
         "kept_logs": "30",
         "kept_files": "success 7, * 90",
+        "judge": "on",
         "share": "on",
     }
     assert operator.post(path, sent).status_code == 302
@@ -109,6 +110,7 @@ def test_a_policy_is_decided_shown_again_and_noted(operator: Client) -> None:
     assert rules.image_names == {"old/*": "new/*"}
     assert rules.retention.logs == {"*": 30}
     assert rules.retention.files == {"success": 7, "*": 90}
+    assert rules.profiles == ("judge",)
     assert rules.share
     page = text(operator, path)
     for shown in ('value="10G"', 'value="1G"', "success 7, * 90", "old/* = new/*", "0 of 5"):

@@ -197,6 +197,28 @@ def test_images_are_renamed_before_they_are_looked_up_in_the_lists() -> None:
     assert "image: busybox" in refused()
 
 
+def test_the_profile_of_judges_is_for_those_to_whom_it_was_allowed(settings: LazySettings) -> None:
+    ada, bob = given.a_user(), given.a_user("bob")
+    assert given.a_task(NOW).spec.get("profile", "standard") == "standard"
+    fault = "profile: the container profile judge is not allowed to you"
+    assert refused(profile="judge").startswith(fault)
+    assert "allow it to you or to a group of yours" in refused(profile="judge")
+    decide(a_group(ada), profiles=["judge"])
+    assert given.a_task(NOW, profile="judge").spec["profile"] == "judge"
+    with pytest.raises(SpecError, match=fault):
+        given.a_task(NOW, bob, profile="judge")
+    decide(bob, profiles=["judge"])
+    given.a_task(NOW, bob, profile="judge")
+    settings.GRID = settings.GRID.model_copy(update={"profiles": ("judge",)})
+    given.a_task(NOW, given.a_user("eve"), profile="judge")
+
+
+def test_a_profile_that_is_none_is_told_with_the_nearest() -> None:
+    given.a_user()
+    assert 'profile: "judges" is not a container profile' in refused(profile="judges")
+    assert "judge" in refused(profile="judges").rpartition(";")[2]
+
+
 def test_a_renamed_image_does_not_make_another_task_of_the_same_request() -> None:
     ada = given.a_user()
     first = given.a_task(NOW, key="k")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ import pytest
 from nodes.runtimes import Job, Stop
 from nodes.runtimes.docker import DockerRuntime, profile
 from nodes.runtimes.docker.engine import Engine
+from nodes.runtimes.docker.layer import Layer
 from nodes.runtimes.docker.seccomp import profile as seccomp_profile
 from tasks.errors import NodeFault
+from tasks.profiles import Profile
 from tasks.states import StopCause
 from tests.conftest import needs
 from tests.support.jobs import NODE, make_job
+from tests.support.node_api import eventually
 
 pytestmark = needs("docker", "busybox", "root")
 
@@ -191,6 +196,69 @@ def test_every_key_of_the_host_config_is_as_listed(
     # Engines on cgroup v2 give each container a view of its own.
     config["CgroupnsMode"] = "host"
     assert config == HOST_CONFIG
+
+
+def test_every_key_of_a_judges_host_config_is_as_listed(
+    docker_runtime: DockerRuntime, engine: Engine, tmp_path: Path
+) -> None:
+    limits = {"cpus": 0.5, "storage": "8M", "files": 100}
+    with closing(socket.socket(socket.AF_UNIX)) as observer:
+        there = tmp_path / "observer" / "socket"
+        there.parent.mkdir()
+        observer.bind(str(there))
+        more = {"profile": Profile.JUDGE, "observer": there, "uid": 0, "gid": 0}
+        job = make_job(
+            tmp_path, "sh", "-c", "test -S /var/run/kolejka/observer/socket && sleep 60", limits=limits, **more
+        )
+        seen = inspected(engine, job, docker_runtime)
+    assert seen["Config"]["User"] == "0:0"
+    config = seen["HostConfig"]
+    assert config.pop("SecurityOpt") == ["no-new-privileges", f"seccomp={seccomp_profile(judge=True)}"]
+    assert config.pop("CgroupParent").endswith(job.attempt)
+    bound = [(one["Source"], one["Target"], one.get("ReadOnly", False)) for one in config.pop("Mounts")]
+    assert bound == [
+        (str(job.workspace), "/task", False),
+        (str(tmp_path / "observer"), "/var/run/kolejka/observer", True),
+    ]
+    assert set(config.pop("MaskedPaths")) >= MASKED
+    config["CgroupnsMode"] = "host"
+    added = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", "SYS_NICE"]
+    assert config == {**HOST_CONFIG, "CapAdd": added, "ReadonlyRootfs": False}
+
+
+def test_what_a_judge_writes_into_the_root_file_system_is_measured(
+    docker_runtime: DockerRuntime, engine: Engine, tmp_path: Path
+) -> None:
+    script = "head -c 3000000 /dev/zero > /var/big; mkdir -p /srv/many/more; echo 1 > /etc/hostname; sleep 60"
+    job = make_job(tmp_path, "sh", "-c", script, profile=Profile.JUDGE, uid=0, gid=0)
+    stop = Stop()
+    thread = threading.Thread(target=docker_runtime.run, args=(job, stop))
+    thread.start()
+    try:
+        eventually(lambda: _running(engine, job), 30)
+        (there,) = engine.labelled({profile.LABEL_ATTEMPT: job.attempt})
+        layer = Layer(engine, there["Id"])
+        eventually(lambda: layer.written(()).size > 3_000_000, 30)
+        assert 3 <= layer.written(()).files < 30
+        layer.folder = None
+        assert layer.written(()).size >= 3_000_000, "by the engine itself, where its folder cannot be seen"
+    finally:
+        stop.request(StopCause.LEASE_LOST, "seen enough")
+        thread.join(10)
+
+
+def _running(engine: Engine, job: Job) -> bool:
+    there = engine.labelled({profile.LABEL_ATTEMPT: job.attempt})
+    return bool(there) and there[0]["State"] == "running"
+
+
+@pytest.mark.parametrize("name", ["standard", "judge"])
+def test_only_a_judge_gets_the_observer_and_only_where_there_is_one(tmp_path: Path, name: str) -> None:
+    job = make_job(tmp_path, "true", profile=Profile(name), observer=tmp_path / "observer")
+    targets = [one["Target"] for one in profile.container(job, profile.Offer())["HostConfig"]["Mounts"]]
+    assert (profile.OBSERVER in targets) == (name == "judge")
+    job = make_job(tmp_path, "true", profile=Profile(name))
+    assert len(profile.container(job, profile.Offer())["HostConfig"]["Mounts"]) == 1
 
 
 def test_labels_user_and_place_are_as_promised(docker_runtime: DockerRuntime, engine: Engine, tmp_path: Path) -> None:

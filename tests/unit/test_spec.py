@@ -56,6 +56,7 @@ EVERYTHING: dict[str, Any] = {
     "retry": {"attempts": 3, "on": ["exit_code", "user"], "delay": "10s", "backoff": 2},
     "singleton": "nightly",
     "runtime": "docker",
+    "profile": "judge",
     "callback_url": "https://judge.example:8443/hook?x=1",
 }
 

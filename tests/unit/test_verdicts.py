@@ -94,6 +94,15 @@ def test_time_limit() -> None:
     assert judgement.advice == ""
 
 
+def test_what_is_stored_outside_of_the_folder_counts_as_storage() -> None:
+    why = "it stored 20M, 18M of it outside of its folder"
+    stopped = Evidence(exit_code=137, stopped=StopCause.STORAGE_LIMIT, stop_reason=why, pids_refused=3)
+    judgement = judged(stopped, limits=Limits(storage=16 * 2**20))
+    assert judgement.verdict is Verdict.STORAGE_LIMIT
+    assert judgement.reason == f"the program was ended because {why}, its limit is 16M of storage"
+    assert judgement.advice == "what it writes outside of its folder counts as well"
+
+
 def test_cpu_time_limit() -> None:
     usage = Usage(wall_seconds=5.2, cpu_seconds=10.2)
     judgement = judged(Evidence(exit_code=137, stopped=StopCause.CPU_TIME_LIMIT), usage)

@@ -20,6 +20,7 @@ from grid.core.groups import CLIENTS
 from grid.core.models import Attempt
 from tasks.accounts import NewPersonBody, PersonChange
 from tasks.errors import GridError
+from tasks.profiles import EVERYBODYS
 from tasks.states import AttemptState
 from tasks.terms import KEPT
 from webapp.staffforms import NewGroupForm, NewUserForm, PersonForm, RulesForm
@@ -75,6 +76,7 @@ def _of_server() -> list[tuple[str, str]]:
         ("Quota of each user", ", ".join(f"{name} {value}" for name, value in quota.items()) or "none"),
         ("Images", ", ".join(found.images) or "all"),
         ("Images put in place of others", ", ".join(f"{a} → {b}" for a, b in found.image_names.items()) or "none"),
+        ("Container profiles for everybody", ", ".join([EVERYBODYS, *found.profiles])),
         ("Days kept after the end", "; ".join(one for one in days if not one.endswith(": ")) or "all for ever"),
         ("Contents that nothing uses", f"deleted after {found.retention_unused_days * 24:g} hours"),
         ("Who may submit", "everybody with an account" if found.open_submit else f"members of {CLIENTS}"),

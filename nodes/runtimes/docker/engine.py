@@ -88,6 +88,12 @@ class Engine:
         with _translated():
             return cast(dict[str, Any], self._wire.call("GET", f"{_container(container)}/json"))
 
+    def written_bytes(self, container: str) -> int:
+        """How much the container has written into its own root file system; slow. Raises NotThere."""
+        with _translated():
+            told = self._wire.call("GET", f"{_container(container)}/json", query={"size": 1})
+        return int(told.get("SizeRw") or 0)
+
     def labelled(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
         """The containers, running or not, that carry all these labels."""
         wanted = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})

@@ -60,6 +60,10 @@ class Meter:
         self._group.kill()
         return True
 
+    def processes(self) -> tuple[int, ...]:
+        """The processes in the group; none where there is no group."""
+        return () if self._group is None else self._group.processes()
+
     def usage(self, wall_seconds: float) -> Usage:
         """All of it, by the last reading."""
         last = self.last

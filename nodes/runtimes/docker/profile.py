@@ -1,22 +1,29 @@
-"""The profile ``standard``: all about an attempt's container, by a pure function from the job to the engine's JSON."""
+"""The profiles ``standard`` and ``judge``: all about an attempt's container, by a pure function of the job."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from nodes.runtimes import Job
 from nodes.runtimes.docker.seccomp import profile as seccomp_profile
 from tasks.errors import NodeFault
+from tasks.profiles import Profile
 
 WORKSPACE = "/task"
+OBSERVER = "/var/run/kolejka/observer/socket"
+"""Where programs that were written for kolejka look for its observer."""
+JUDGE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", "SYS_NICE")
+"""What root has inside of the profile ``judge``: to run others' programs as users of their own, and to end them."""
 NAME_PREFIX = "grid-"
 LABEL_TASK, LABEL_ATTEMPT, LABEL_NODE, LABEL_OWNER = "grid.task", "grid.attempt", "grid.node", "grid.owner"
 NONE_NETWORK, DEFAULT_NETWORK = "none", "bridge"
 
 _MIB = 1 << 20
+_PRIVATE = {"Propagation": "rprivate", "NonRecursive": True}
 _TMP = "/tmp"  # noqa: S108 - the container's own
 _TMP_OPTIONS = f"rw,nosuid,nodev,exec,size={64 * _MIB},nr_inodes=16384,mode=1777"
 # Folders that an image declares as volumes would be folders on the engine's disk, without limits: small ones in
@@ -86,12 +93,14 @@ def container(job: Job, offer: Offer) -> dict[str, Any]:
 
 def host_config(job: Job, offer: Offer) -> dict[str, Any]:
     """The part of the container that protects the machine."""
+    judge = job.profile is Profile.JUDGE
     return {
         "Privileged": False,
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp_profile()}"],
-        "ReadonlyRootfs": True,
-        "Mounts": [_workspace(job)],
+        "CapAdd": list(JUDGE_CAPABILITIES) if judge else None,
+        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp_profile(judge=judge)}"],
+        "ReadonlyRootfs": not judge,
+        "Mounts": [_workspace(job), *_observer(job)],
         "Tmpfs": {_TMP: _TMP_OPTIONS, **dict.fromkeys(_volumes(offer), _VOLUME_OPTIONS)},
         "ShmSize": _SHM_BYTES,
         "IpcMode": "private",
@@ -131,8 +140,20 @@ def _workspace(job: Job) -> dict[str, Any]:
         "Type": "bind",
         "Source": str(job.workspace),
         "Target": WORKSPACE,
-        "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
+        "BindOptions": _PRIVATE,
     }
+
+
+def _observer(job: Job) -> list[dict[str, Any]]:
+    if job.profile is not Profile.JUDGE or job.observer is None:
+        return []
+    source, target = job.observer, PurePosixPath(OBSERVER)
+    if source.name == target.name:
+        # The folder, because an observer that is started again makes a new socket.
+        source, target = source.parent, target.parent
+    return [
+        {"Type": "bind", "Source": str(source), "Target": str(target), "ReadOnly": True, "BindOptions": _PRIVATE},
+    ]
 
 
 def _volumes(offer: Offer) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,14 @@ from nodes.runtimes.docker.clock import boot_seconds, engine_seconds, process_st
 from nodes.runtimes.docker.engine import Engine
 from nodes.runtimes.docker.errors import EngineError, EngineGone, NameTaken, NotThere
 from nodes.runtimes.docker.follow import Follower, feed, open_input
+from nodes.runtimes.docker.layer import Layer, workspace_bytes
 from nodes.runtimes.docker.marks import Marks
 from nodes.runtimes.docker.meter import Meter
 from nodes.runtimes.docker.watch import Watch
 from observer.cgroups import Group
 from tasks.errors import NodeFault
 from tasks.outcome import Usage
+from tasks.profiles import Profile
 from tasks.states import StopCause
 
 ENGINE_PATIENCE_SECONDS = 30.0
@@ -158,6 +161,7 @@ class Run:
     ) -> Exit:
         watch = Watch(self._engine, self.container, self._meter, self._job.limits, self._stop)
         watch.since = since
+        watch.stored = self._stored()
         watch.until_end(follower)
         if wall_seconds is None:
             wall_seconds = watch.wall_seconds(follower.program_ended_at(time.monotonic()))
@@ -171,6 +175,7 @@ class Run:
         return Exit(
             exit_code=program[0] if program else follower.exit_code,
             start_error=program[1] if program else "",
+            storage_full=bool(watch.stored and not watch.acted and watch.stored()),
             usage=usage,
             stopped=self._stop.cause if watch.acted else None,
             stop_reason=self._stop.reason if watch.acted else "",
@@ -180,6 +185,21 @@ class Run:
             output_cut_bytes=capture.cut_bytes,
             not_enforced=self._not_enforced(),
         )
+
+    def _stored(self) -> Callable[[], str] | None:
+        """What asks whether the program stored too much outside of its workspace; None where it cannot store there."""
+        job = self._job
+        if job.profile is not Profile.JUDGE or (job.limits.storage is None and job.limits.files is None):
+            return None
+        layer = Layer(self._engine, self.container)
+
+        def look() -> str:
+            try:
+                return layer.written(self._meter.processes()).beyond(job.limits, workspace_bytes(job.workspace))
+            except (EngineError, EngineGone):  # the follower finds out as well
+                return ""
+
+        return look
 
     def _failed(self, failure: object, usage: Usage, *, acted: bool) -> Exit:
         """The container did not start, or its end could not be seen."""

@@ -28,18 +28,22 @@ _MOST_PAUSE_SECONDS = 0.1
 _KILL_PAUSE_SECONDS = 0.1
 # A container that did not die with its group (or has none): ask the engine, which may be slower.
 _INSIST_SECONDS = 1.0
+_STORED_PAUSE_SECONDS = 0.25
 _CORES = os.cpu_count() or 1
 
 
 class Watch:
     """Watches one program to its end. ``since`` is the monotonic time at which it began, None until that is known.
 
-    ``acted`` is True when we ended it, for the reason that ``stop`` holds.
+    ``stored`` says what the program has stored too much outside of its workspace, where that is possible: it is asked
+    once in a while, and at the end. ``acted`` is True when we ended it, for the reason that ``stop`` holds.
     """
 
     def __init__(self, engine: Engine, container: str, meter: Meter, limits: Limits, stop: Stop) -> None:
         self.since: float | None = None
         self.acted = False
+        self.stored: Callable[[], str] | None = None
+        self._stored_at = 0.0
         self._engine, self._container, self._meter, self._limits, self._stop = engine, container, meter, limits, stop
         self._waiting_since = 0.0
         self._asked_at: float | None = None
@@ -65,6 +69,7 @@ class Watch:
     def _step(self, now: float, used: GroupUsage) -> float:
         """Act if it is time to, and say how long to wait for the next look."""
         self._check_limits(now, used)
+        self._check_stored(now)
         if self._stop.requested:
             self._end(now)
             return _KILL_PAUSE_SECONDS
@@ -85,6 +90,14 @@ class Watch:
             self._stop.request(StopCause.TIME_LIMIT, f"it ran for {human_seconds(wall)}")
         elif limits.cpu_time is not None and used.cpu_seconds >= limits.cpu_time:
             self._stop.request(StopCause.CPU_TIME_LIMIT, f"it used {human_seconds(used.cpu_seconds)} of processor time")
+
+    def _check_stored(self, now: float) -> None:
+        if self.stored is None or self.since is None or self._stop.requested or now < self._stored_at:
+            return
+        if why := self.stored():
+            self._stop.request(StopCause.STORAGE_LIMIT, why)
+        # Looking may take long where there is much to look at.
+        self._stored_at = now + max(_STORED_PAUSE_SECONDS, 4 * (time.monotonic() - now))
 
     def _end(self, now: float) -> None:
         """A cancelled program is asked first; one over its limits, or whose lease is lost, is ended at once.

@@ -319,6 +319,25 @@ static int unlinked(void)
     return (int)sleep(2);
 }
 
+/* The same outside of /task, again and again: some stay open, some are only mapped. */
+static int hidden(void)
+{
+    static char piece[MIB];
+    for (long count = 0;; count++) {
+        int file = open("/var/hidden", O_CREAT | O_RDWR, 0644);
+        if (file < 0 || write(file, piece, sizeof piece) < (long)sizeof piece)
+            return refused("hidden", count);
+        unlink("/var/hidden");
+        if (count % 2) {
+            char *room = mmap(NULL, MIB, PROT_READ, MAP_SHARED, file, 0);
+            close(file);
+            if (room == MAP_FAILED)
+                return refused("mapping", count);
+        }
+        usleep(10000);
+    }
+}
+
 static int inodes(void)
 {
     char path[64];
@@ -458,7 +477,7 @@ static const struct { const char *name; int (*go)(void); } BOMBS[] = {
     {"freezes", freezes}, {"leftovers", leftovers}, {"daemon", daemon_stays}, {"kills", kills}, {"dumps", dumps},
     {"overflows", overflows}, {"memory", memory}, {"many_hogs", many_hogs}, {"memfd", memfd}, {"shm_file", shm_file},
     {"tmp_file", tmp_file}, {"tmp_files", tmp_files}, {"segments", segments}, {"queues", queues},
-    {"buffers", buffers}, {"pipes", pipes}, {"descriptors", descriptors}, {"disk", disk}, {"unlinked", unlinked},
+    {"buffers", buffers}, {"pipes", pipes}, {"descriptors", descriptors}, {"disk", disk}, {"unlinked", unlinked}, {"hidden", hidden},
     {"inodes", inodes}, {"sparse", sparse}, {"mapped", mapped}, {"holes", holes}, {"deep", deep},
     {"attributes", attributes}, {"sockets", sockets}, {"swaps", swaps}, {"many_files", many_files},
     {"crowd", crowd}, {"strange_names", strange_names}, {"init_limits", init_limits},

@@ -182,13 +182,22 @@ static void clocks(void)
     tell("adjtimex", adjtimex(&offset));
 }
 
-static void priorities(void)
+static void real_time(void)
 {
     struct sched_param most = {.sched_priority = 99};
-    tell("nice -20", setpriority(PRIO_PROCESS, 0, -20));
-    tell("real time", sched_setscheduler(0, SCHED_FIFO, &most));
+    struct { uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority; uint64_t run, deadline, period; }
+        deadline = {56, 6, 0, 0, 0, 900000, 1000000, 1000000};
+    tell("first in first out", sched_setscheduler(0, SCHED_FIFO, &most));
     tell("round robin", sched_setscheduler(0, SCHED_RR, &most));
-    tell("io real time", syscall(SYS_ioprio_set, 1, 0, 1 << 13));
+    tell("round robin without children", sched_setscheduler(0, SCHED_RR | 0x40000000, &most));
+    tell("deadline", syscall(SYS_sched_setattr, 0, &deadline, 0));
+    tell("disk", syscall(SYS_ioprio_set, 1, 0, 1 << 13));
+    tell("disk of a user", syscall(SYS_ioprio_set, 3, 0, (1 << 13) | 7));
+}
+
+static void priorities(void)
+{
+    tell("nice -20", setpriority(PRIO_PROCESS, 0, -20));
     tell("nice of init", setpriority(PRIO_PROCESS, 1, -1));
     for (int kind = 0; kind < RLIM_NLIMITS; kind++) {
         struct rlimit limit = {0};
@@ -373,7 +382,7 @@ static const struct { const char *name; void (*try)(void); } DOORS[] = {
     {"mounts", mounts},         {"tracing", tracing},       {"uring", uring},           {"vsock", vsock},
     {"families", families},     {"namespaces", namespaces}, {"keys", keys},             {"bpf", bpf},
     {"perf", perf},             {"modules", modules},       {"power", power},           {"clocks", clocks},
-    {"priorities", priorities}, {"devices", devices},       {"make_devices", make_devices},
+    {"priorities", priorities}, {"real_time", real_time}, {"devices", devices},       {"make_devices", make_devices},
     {"identity", identity},     {"identities", identities}, {"capabilities", capabilities}, {"kernel_log", kernel_log},
     {"handles", handles},       {"file_flags", file_flags}, {"foreign_abi", foreign_abi},
     {"egress", egress},         {"interfaces", interfaces},
