@@ -99,11 +99,18 @@ class Worker:
 class RunningGrid:
     """A grid in ``folder`` on free ports, with small default limits. ``settings`` are the server's, without ``GRID_``.
 
-    With ``node=False`` it has only the nodes that ``add_node`` gives it.
+    With ``node=False`` it has only the nodes that ``add_node`` gives it. ``environment`` is added to its processes.
     """
 
     def __init__(
-        self, folder: Path, *, node: bool = True, slots: int = 4, flower: bool = False, **settings: object
+        self,
+        folder: Path,
+        *,
+        node: bool = True,
+        slots: int = 4,
+        flower: bool = False,
+        environment: Mapping[str, str] | None = None,
+        **settings: object,
     ) -> None:
         self.folder = folder
         self.directory = folder / "grid"
@@ -112,6 +119,7 @@ class RunningGrid:
         self.workers: dict[str, Worker] = {}
         self.facts: dict[str, Any] = {}
         self._settings: dict[str, object] = {"default_limits": dict(SMALL), **settings}
+        self._environment = dict(environment or {})
         self._options = ["--slots", str(slots), "--node" if node else "--no-node"]
         self._options += ["--flower" if flower else "--no-flower"]
         self._process: subprocess.Popen[str] | None = None
@@ -133,7 +141,7 @@ class RunningGrid:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).with_name("grid")), "up", "--json", "--dir", str(self.directory)]
         command += ["--port", "0", *self._options]
-        environment = wanted(**self._settings) | {"GRID_CONFIG": str(self.config_file)}
+        environment = wanted(**self._settings) | self._environment | {"GRID_CONFIG": str(self.config_file)}
         said = self.folder / "up.json"
         with said.open("w") as out, self.log_file.open("a") as log:
             process = subprocess.Popen(
