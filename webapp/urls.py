@@ -50,6 +50,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("metrics", metrics.scrape, name="metrics"),
     path("admin/login/", people.operators_login),
     path("account/", account.account, name="account"),
+    path("account/sessions/end/", account.end_sessions, name="account-sessions"),
     path("account/share/", account.share, name="account-share"),
     path("account/tokens/<int:token_id>/revoke/", account.revoke, name="account-revoke"),
     path("staff/", staff.overview, name="staff"),

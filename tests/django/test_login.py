@@ -165,3 +165,15 @@ def test_another_password_logs_out_everywhere(account: str) -> None:
     people.set_password("ada", "an even longer password")
     assert [client.get("/nodes/").status_code for client in (one, two)] == [302, 302]
     assert one.get("/api/v1/whoami").status_code == 401
+
+
+def test_a_button_logs_out_everywhere_and_nobody_else(account: str) -> None:
+    one, two = Client(), Client()
+    assert [log_in(client, account).status_code for client in (one, two)] == [302, 302]
+    bob = doors.browser_of(given.a_user("bob"))
+    token = doors.api_of(given.a_user())
+    answer = one.post("/account/sessions/end/", follow=True)
+    assert "logged out everywhere (2 log-ins)" in answer.content.decode()
+    assert [client.get("/nodes/").status_code for client in (one, two, bob)] == [302, 302, 200]
+    assert token.get("/api/v1/whoami").status_code == 200
+    assert AuditEntry.objects.get(action="sessions_ended").target == "user ada"

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from grid.core import explain, logs, outcomes
 from grid.core.again import again, copy
-from grid.core.models import Attempt, InputFile, Task
+from grid.core.models import Attempt, Delivery, DeliveryTry, InputFile, Task
 from tasks.errors import Conflict, NotAllowed, SpecError
 from tasks.limits import Limits
 from tasks.outcome import MOST_POINTS, Usage, UsagePoint
@@ -327,3 +327,50 @@ def _queries(client: Client, task: Task) -> int:
     with CaptureQueriesContext(connection) as found:
         page_of(client, f"/tasks/{task.id}/")
     return len(found)
+
+
+def test_files_of_an_earlier_attempt_are_shown_as_safely_as_those_of_the_last(ada: Client) -> None:
+    now = timezone.now()
+    task, attempt, order = given.running(now, retry={"attempts": 2})
+    first = {"out.html": EVIL.encode(), "plot.png": PNG, "only.txt": b"first"}
+    outcomes.accept(attempt.node, given.an_outcome(order, first, exit_code=1), now)
+    second = given.assigned(task, attempt.node, now)
+    outcomes.accept(attempt.node, given.an_outcome(given.taken(second, now), {"out.html": b"second"}), now)
+    address = f"/tasks/{task.id}/"
+    page = page_of(ada, f"{address}?attempt=1")
+    assert "Files of attempt 1" in page
+    assert f'href="{address}file/?path=only.txt&amp;attempt=1"' in page
+    assert "only.txt" not in page_of(ada, address)
+    old = page_of(ada, f"{address}file/?path=out.html&attempt=1")
+    assert EVIL in Elements(old).text
+    assert "<script>alert" not in old
+    assert "second" in page_of(ada, f"{address}file/?path=out.html")
+    answer = ada.get(f"{address}picture/?path=plot.png&attempt=1")
+    assert answer.getvalue() == PNG
+    assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+    saved = ada.get(f"/api/v1{address}files/only.txt?attempt=1")
+    assert saved.getvalue() == b"first"
+    for path in (f"{address}file/?path=only.txt", f"{address}file/?path=only.txt&attempt=9"):
+        assert ada.get(path).status_code == 404
+    bob = doors.browser_of(given.a_user("bob"))
+    assert bob.get(f"{address}file/?path=only.txt&attempt=1").status_code == 404
+
+
+def test_to_whom_the_end_was_told_stands_on_the_page(ada: Client) -> None:
+    now = timezone.now()
+    task = ended()
+    Task.objects.filter(id=task.id).update(spec={**task.spec, "callback_url": "https://host.example/hook"})
+    told = Delivery.objects.create(
+        task=task,
+        owner=task.owner,
+        url="https://host.example/hook",
+        state="due",
+        made_at=now,
+        next_at=now,
+        tries_left=3,
+    )
+    DeliveryTry.objects.create(delivery=told, number=1, at=now, seconds=0.1, status=503)
+    page = page_of(ada, f"/tasks/{task.id}/")
+    assert '<span class="badge run">due</span> <span class="break">https://host.example/hook</span>' in page
+    assert "status 503" in page
+    assert "3 more at most" in page

@@ -22,6 +22,7 @@ SAME: dict[str, tuple[str, ...] | str] = {
     "tasks/<str:task_id>/": (
         "GET /tasks/{task_id}",
         "GET /tasks/{task_id}/attempts",
+        "GET /tasks/{task_id}/deliveries",
         "GET /tasks/{task_id}/events",
         "GET /tasks/{task_id}/explain",
         "GET /tasks/{task_id}/result",
@@ -46,6 +47,7 @@ SAME: dict[str, tuple[str, ...] | str] = {
     "queue/": ("GET /queue",),
     "account/": ("GET /account", "GET /tokens", "POST /tokens"),
     "account/share/": ("PUT /account/sharing",),
+    "account/sessions/end/": "sessions are of browsers; programs come with a token",
     "account/tokens/<int:token_id>/revoke/": ("DELETE /tokens/{token_id}",),
     "staff/": ("GET /users", "GET /groups", "GET /rules", "POST /users", "POST /groups"),
     "staff/audit/": ("GET /audit",),

@@ -58,10 +58,16 @@ def _result_or_view(request: Request, task_id: str) -> HttpResponse:
 
 
 @router.get("/{task_id}/files/{path:path}", auth=Allow(Scope.READ))
-def file(request: Request, task_id: TaskId, path: str) -> FileResponse:
-    """A file of the result, for saving."""
+def file(
+    request: Request, task_id: TaskId, path: str, attempt: Annotated[int | None, Query(ge=1, le=32_767)] = None
+) -> FileResponse:
+    """A file of the result, for saving; with ``attempt`` (a number) one that this attempt brought back."""
     task = access.get_task(request.auth.user, task_id)
-    row = OutputFile.objects.filter(attempt_id=task.attempt_id, path=path).first()
+    rows = OutputFile.objects.filter(path=path)
+    if attempt is None:
+        row = rows.filter(attempt_id=task.attempt_id).first()
+    else:
+        row = rows.filter(attempt__task=task, attempt__number=attempt).first()
     if row is None:
         raise NotFound(f'the task {task_id} brought back no file "{path}"')
     return download(get_store().open(row.blob_id), path)

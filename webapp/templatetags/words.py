@@ -74,6 +74,12 @@ def class_tone(verdict_class: str) -> str:
 
 
 @register.filter
+def delivery_tone(state: str) -> str:
+    """The colour of how far the telling of an end has come."""
+    return {"delivered": "ok", "failed": "bad"}.get(str(state), "run")
+
+
+@register.filter
 def plain(word: str) -> str:
     """``memory_limit`` as "memory limit"."""
     return str(word).replace("_", " ")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from grid.core import accounts, quotas, standing, tokens
+from grid.core import accounts, people, quotas, standing, tokens
 from grid.core.models import Token
 from grid.core.tokens import Scope
 from tasks.errors import NotFound
@@ -64,6 +65,17 @@ def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
         raise Http404(str(error)) from None
     messages.info(request, "The token opens nothing any more.")
     return redirect("account")
+
+
+@login_required
+@require_POST
+def end_sessions(request: HttpRequest) -> HttpResponse:
+    """Log out everywhere: here, and in every other browser."""
+    user = person(request)
+    ended = people.end_sessions(user, timezone.now())
+    logout(request)
+    messages.info(request, f"You are logged out everywhere ({ended} log-in{'' if ended == 1 else 's'}).")
+    return redirect("login")
 
 
 @login_required

@@ -22,6 +22,7 @@ from webapp.views.finding import task_or_404
 TEXT_BYTES = 256 * 1024
 PICTURE_BYTES = 32 * 1024**2
 _HEAD_BYTES = 16
+_MOST_DIGITS = 6
 _ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
@@ -59,6 +60,7 @@ def preview(request: HttpRequest, task_id: str) -> HttpResponse:
     task, row = _file(request, task_id)
     with _opened(row) as content:
         head = content.read(TEXT_BYTES)
+    last = row.attempt_id == task.attempt_id
     context = {
         "task": present.task_view(task),
         "path": row.path,
@@ -66,6 +68,7 @@ def preview(request: HttpRequest, task_id: str) -> HttpResponse:
         "size": row.blob.size,
         "sha256": row.blob_id,
         "preview": _preview(head, row.blob.size),
+        "attempt": None if last else row.attempt.number,
     }
     return render(request, "task_file.html", context)
 
@@ -85,9 +88,15 @@ def picture(request: HttpRequest, task_id: str) -> FileResponse:
 
 
 def _file(request: HttpRequest, task_id: str) -> tuple[Task, OutputFile]:
+    """A file of the attempt that the address names by its number, or else of the newest."""
     task = task_or_404(request, task_id)
-    rows = OutputFile.objects.filter(attempt_id=task.attempt_id, path=request.GET.get("path", ""))
-    row = rows.select_related("blob").first() if task.attempt_id else None
+    number = request.GET.get("attempt", "")
+    rows = OutputFile.objects.filter(path=request.GET.get("path", ""))
+    if number.isascii() and number.isdigit() and len(number) < _MOST_DIGITS:
+        rows = rows.filter(attempt__task=task, attempt__number=int(number))
+    else:
+        rows = rows.filter(attempt_id=task.attempt_id)
+    row = rows.select_related("blob", "attempt").first() if task.attempt_id else None
     if row is None:
         raise Http404(f"the task {task_id} brought back no such file")
     return task, row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from grid.core import access, explain, present, records
+from grid.core import access, explain, outbox, present, records
 from grid.core.models import Task
 from tasks.limits import Limits
 from tasks.outcome import OutputFile
@@ -88,19 +89,27 @@ def task_page(request: HttpRequest, task_id: str) -> HttpResponse:
         "may_change": access.may_change(person(request), task),
         "key": new_key(),
         "commands": commands(view),
-        **_left(last, task),
+        "deliveries": outbox.of_task(task) if task.spec.get("callback_url") else (),
+        **_left(chosen(attempts, request.GET.get("attempt", "")), task),
     }
     return render(request, "task.html", context)
 
 
+def chosen(attempts: Sequence[AttemptView], number: str) -> AttemptView | None:
+    """The attempt of this number, or else the newest."""
+    return next((one for one in attempts if str(one.number) == number), attempts[-1] if attempts else None)
+
+
 def _left(last: AttemptView | None, task: Task) -> dict[str, object]:
-    """What the newest attempt left: its first files, those that look like pictures, the plots of what it used."""
+    """What an attempt left: its first files, those that look like pictures, the plots of what it used."""
     files: tuple[OutputFile, ...] = last.files if last else ()
     pictures = [file for file in files if looks_like_picture(file.path, file.size)]
     limits = Limits.model_validate(task.limits)
     if last is not None and last.memory_bytes is not None:
         limits = limits.model_copy(update={"memory": last.memory_bytes})
     return {
+        # In addresses the newest attempt goes without its number.
+        "of": last.number if last and last.id != task.attempt_id else None,
         "files": files[:MOST_FILES],
         "more_files": max(0, len(files) - MOST_FILES),
         "pictures": pictures[:MOST_PICTURES],
