@@ -14,8 +14,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from grid import config
 from grid.transport import PATIENCE_SECONDS, Answer, Ask, Body, Transport
+from tasks.accounts import (
+    AccountView,
+    GroupDetail,
+    GroupView,
+    NewPerson,
+    NewPersonBody,
+    NewToken,
+    PeoplePage,
+    PersonChange,
+    PersonDetail,
+    TokenBody,
+)
 from tasks.errors import GridError
 from tasks.result import Result as ResultRecord
+from tasks.terms import Rules
 from tasks.views import (
     AttemptView,
     BulkBody,
@@ -52,6 +65,13 @@ _SAMPLES = TypeAdapter(tuple[NodeSampleView, ...])
 _QUEUE = TypeAdapter(QueueView)
 _NEW_NODE = TypeAdapter(NewNode)
 _TOKENS = TypeAdapter(tuple[TokenView, ...])
+_NEW_TOKEN = TypeAdapter(NewToken)
+_ACCOUNT = TypeAdapter(AccountView)
+_PEOPLE = TypeAdapter(PeoplePage)
+_PERSON = TypeAdapter(PersonDetail)
+_NEW_PERSON = TypeAdapter(NewPerson)
+_GROUPS = TypeAdapter(tuple[GroupView, ...])
+_GROUP = TypeAdapter(GroupDetail)
 _DOCTOR = TypeAdapter(DoctorView)
 _RESULT = TypeAdapter(ResultRecord)
 _EXPLAIN = TypeAdapter(ExplainView)
@@ -212,6 +232,19 @@ class Api:
         """Run many tasks again; the same key makes the same new tasks, however often it is sent."""
         return self._get(_MANY, _many_ask("retry", body, idempotency_key))
 
+    def copy_task(self, task_id: str, spec: Mapping[str, Any] | None, idempotency_key: str) -> TaskView:
+        """Run a task that the caller may see as a new one of theirs; ``spec`` replaces its description."""
+        ask = _json_ask("POST", _path("tasks", task_id, "copy"), {"spec": spec}, {"Idempotency-Key": idempotency_key})
+        return self._get(_TASK, ask)
+
+    def share_task(self, task_id: str, group: str) -> TaskView:
+        """Let the members of one of its owner's groups see the task; nobody any more with an empty name."""
+        return self._get(_TASK, _json_ask("PUT", _path("tasks", task_id, "sharing"), {"group": group}))
+
+    def remove_task(self, task_id: str) -> None:
+        """Remove a task that has ended, with all that belongs to it; Conflict while it has not."""
+        self._transport.send(Ask("DELETE", _path("tasks", task_id)))
+
     # ------------------------------------------------------------------------------------------------------ blobs
     def missing_blobs(self, hashes: Iterable[str]) -> list[str]:
         """Those of the blobs that have to be uploaded before a task may refer to them."""
@@ -264,9 +297,55 @@ class Api:
         """The caller's tokens, or everybody's for operators."""
         return self._get(_TOKENS, Ask("GET", "/tokens"))
 
+    def create_token(self, body: TokenBody) -> NewToken:
+        """Make a token of the caller's, which opens no more than the one that it is made with; its text comes once."""
+        return self._get(_NEW_TOKEN, _json_ask("POST", "/tokens", body.model_dump(mode="json")))
+
     def revoke_token(self, token_id: int) -> None:
         """Make a token worthless; NotFound when there is none of this number."""
         self._transport.send(Ask("DELETE", _path("tokens", str(token_id))))
+
+    def account(self) -> AccountView:
+        """The caller's account: groups, sharing, and what is used of the quotas that hold."""
+        return self._get(_ACCOUNT, Ask("GET", "/account"))
+
+    def share_all(self, share: bool) -> AccountView:
+        """Let the caller's groups see the caller's tasks, or not any more."""
+        return self._get(_ACCOUNT, _json_ask("PUT", "/account/sharing", {"share": share}))
+
+    def users(self, after: str = "") -> PeoplePage:
+        """A page of the users by name. For operators, as all up to ``decide_for_group``."""
+        return self._get(_PEOPLE, Ask("GET", "/users", params={"after": after} if after else {}))
+
+    def user(self, name: str) -> PersonDetail:
+        """One user, with what is decided for them."""
+        return self._get(_PERSON, Ask("GET", _path("users", name)))
+
+    def add_user(self, body: NewPersonBody) -> NewPerson:
+        """Make an account; Conflict when the name is taken."""
+        return self._get(_NEW_PERSON, _json_ask("POST", "/users", body.model_dump(mode="json")))
+
+    def change_user(self, name: str, change: PersonChange) -> PersonDetail:
+        """Change groups, close or open the account, decide quotas, limits, images and retention: all or nothing."""
+        given = change.model_dump(mode="json", exclude_unset=True)
+        return self._get(_PERSON, _json_ask("PATCH", _path("users", name), given))
+
+    def groups(self) -> tuple[GroupView, ...]:
+        """All groups."""
+        return self._get(_GROUPS, Ask("GET", "/groups"))
+
+    def group(self, name: str) -> GroupDetail:
+        """One group, with what is decided for it."""
+        return self._get(_GROUP, Ask("GET", _path("groups", name)))
+
+    def add_group(self, name: str) -> GroupDetail:
+        """Make a group, unless it is there."""
+        return self._get(_GROUP, _json_ask("POST", "/groups", {"name": name}))
+
+    def decide_for_group(self, name: str, rules: Rules) -> GroupDetail:
+        """Decide quotas, limits, images, retention and sharing for the members of a group together."""
+        given = {"rules": rules.model_dump(mode="json", exclude_defaults=True)}
+        return self._get(_GROUP, _json_ask("PATCH", _path("groups", name), given))
 
     def doctor(self) -> DoctorView:
         """What the server finds when it looks at itself. For operators."""
@@ -309,8 +388,9 @@ def _path(*parts: str) -> str:
     return "".join("/" + quote(part, safe="") for part in parts)
 
 
-def _json_ask(method: str, path: str, value: object) -> Ask:
-    return Ask(method, path, headers={"Content-Type": "application/json"}, body=json.dumps(value).encode())
+def _json_ask(method: str, path: str, value: object, headers: Mapping[str, str] | None = None) -> Ask:
+    kind = {"Content-Type": "application/json"}
+    return Ask(method, path, headers={**kind, **(headers or {})}, body=json.dumps(value).encode())
 
 
 def _many_ask(verb: str, body: ManyBody, key: str) -> Ask:

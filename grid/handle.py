@@ -17,13 +17,13 @@ import httpx
 
 from grid.api import Api
 from grid.saving import Progress, Saver, no_progress
-from tasks.errors import GridError, WaitTimeout
+from tasks.errors import Conflict, GridError, WaitTimeout
 from tasks.outcome import Usage
 from tasks.result import Result as ResultRecord
 from tasks.result import ResultFile as FileRecord
 from tasks.states import TaskState
 from tasks.verdicts import final_state
-from tasks.views import AttemptView, EventView, ExplainView, SubmitBody, TaskView
+from tasks.views import AttemptView, EventView, ExplainView, ManyBody, TaskView
 
 SLICE_SECONDS = 25.0
 # How long a wait without an end of its own puts up with a server that is away.
@@ -285,14 +285,28 @@ class Task:
         self.view = self._api.cancel(self.id, reason)
         return self
 
-    def retry(self, **changes: object) -> Task:
-        """Run it again as a new task of yours, which is returned; ``changes`` replace keys of its description.
+    def retry(self) -> Task:
+        """Run it again as it was: a new task of the same owner, which is returned, with the label ``retry_of``.
 
-        Its input files are used as they are stored: they have to be yours. Raises SpecError with every fault.
+        Raises Conflict while the task has not ended, and when you may only look at it.
         """
-        spec = {**self._api.spec(self.id), **changes}
-        body = SubmitBody(spec=spec, name=self.name)
-        return Task(self._api, self._api.create_task(body, uuid.uuid4().hex))
+        (item,) = self._api.retry_many(ManyBody(ids=(self.id,)), uuid.uuid4().hex).items
+        if not item.done:
+            raise Conflict(item.reason)
+        return Task(self._api, self._api.view(item.made))
+
+    def copy(self, **changes: object) -> Task:
+        """Run it again as a new task of yours, which is returned, with the label ``copy_of``.
+
+        ``changes`` replace keys of its description. Its input files have to be yours, or the task yours to change.
+        Raises SpecError with every fault.
+        """
+        spec = {**self._api.spec(self.id), **changes} if changes else None
+        return Task(self._api, self._api.copy_task(self.id, spec, uuid.uuid4().hex))
+
+    def remove(self) -> None:
+        """Remove it with all that belongs to it. Raises Conflict while it has not ended."""
+        self._api.remove_task(self.id)
 
     def logs(self, *, follow: bool = False, stream: str = "stdout") -> Iterator[str]:
         """What the program printed, in pieces; with ``follow`` until the task has ended. Broken UTF-8 is replaced."""

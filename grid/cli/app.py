@@ -37,7 +37,7 @@ app = typer.Typer(
 )
 nodes_app = typer.Typer(cls=ListByDefault, help="List the nodes; restart those that went down.")
 node_app = typer.Typer(help="Run tasks on this machine; add, remove, cordon and drain nodes.", no_args_is_help=True)
-token_app = typer.Typer(help="Tokens: who has one, and how to make it worthless.", no_args_is_help=True)
+token_app = typer.Typer(help="Tokens: make one, see who has one, make one worthless.", no_args_is_help=True)
 secret_app = typer.Typer(help="Your stored secrets, which tasks name in their description.", no_args_is_help=True)
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -51,6 +51,8 @@ _TASKS: dict[str, Callable[..., None]] = {
     "result": tasks.result,
     "cancel": many.cancel,
     "retry": many.retry,
+    "copy": many.copy,
+    "rm": many.remove,
     "explain": tasks.explain,
 }
 _GRID: dict[str, Callable[..., None]] = {
@@ -66,7 +68,11 @@ _NODES: dict[str, Callable[..., None]] = {
     "drain": fleet.drain,
     "resume": fleet.resume,
 }
-_TOKEN: dict[str, Callable[..., None]] = {"list": fleet.token_list, "revoke": fleet.token_revoke}
+_TOKEN: dict[str, Callable[..., None]] = {
+    "list": fleet.token_list,
+    "create": fleet.token_create,
+    "revoke": fleet.token_revoke,
+}
 _SECRET: dict[str, Callable[..., None]] = {
     "set": server.secret_set,
     "list": server.secret_list,

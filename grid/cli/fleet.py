@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.text import Text
 
 from grid.cli import common, printing
 from grid.client import Client
+from tasks.accounts import TokenBody
+from tasks.errors import Fault, SpecError
 from tasks.states import NodeMode
 from tasks.units import parse_duration
 from tasks.views import NodeStatus
@@ -125,6 +128,28 @@ def token_list(as_json: common.AsJson = False) -> None:
         for one in found
     ]
     printing.table(("id", "name", "owner", "opens", "used", "expires"), rows)
+
+
+def token_create(
+    name: Annotated[str, typer.Argument(help="What it is for; names need not differ.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, submit or admin; may be repeated. Both of the first by default.")
+    ] = None,
+    days: Annotated[float | None, typer.Option(help="Days until it expires; as long as your own by default.")] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Make a token of yours and print it, this once. It opens no more than the one that you use now."""
+    wanted = {"name": name, "days": days} | ({"scopes": scope} if scope else {})
+    try:
+        body = TokenBody.model_validate(wanted)
+    except ValidationError as error:
+        raise SpecError([Fault(str(one["loc"][0]), one["msg"]) for one in error.errors()]) from None
+    with Client() as client:
+        made = client.create_token(body)
+    if as_json:
+        printing.say_json(made)
+        return
+    printing.say(made.token)
 
 
 def token_revoke(

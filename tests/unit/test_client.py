@@ -282,14 +282,6 @@ class TestWait:
 
         assert client.run(folder(tmp_path / "job", {}), timeout=30).exit_code == 3
 
-    def test_run_again_with_changes(self, server: SmallGrid, client: Client, tmp_path: Path) -> None:
-        old = client.submit(folder(tmp_path / "t", {"in.txt": b"1"}, image="busybox", args=["true"]))
-
-        new = old.retry(args=["false"])
-
-        assert new.id != old.id
-        assert server.specs[new.id] == {**server.specs[old.id], "args": ["false"]}
-
     def test_cancel(self, server: SmallGrid, client: Client) -> None:
         task = client.get(server.add(view(1)).id)
 
