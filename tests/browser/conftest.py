@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser.visits import OPTIONS, PROGRAM, Visitor, visitor
+from tests.browser.visits import OPTIONS, PATIENCE_MS, PROGRAM, Visitor, visitor
 from tests.browser.world import World, the_world
 from tests.support.grid_fixtures import pytest_runtest_makereport
-from tests.support.grids import RunningGrid
+from tests.support.grids import ROOT, RunningGrid
 
 __all__ = ["pytest_runtest_makereport"]
+
+DOCS = ROOT / "docs" / "pictures"
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--screenshots``: the pictures of the pages are those of the docs from now on."""
+    parser.addoption("--screenshots", action="store_true", help="write the pictures of the pages to docs/pictures")
+
 
 Visits = Callable[..., Visitor]
 """``visits("ada", size=NARROW)``: a window of that person's, whose faults fail the test at its end."""
@@ -59,6 +69,9 @@ def visits(browser: Browser, world: World) -> Iterator[Visits]:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where pictures of the pages go."""
-    return tmp_path_factory.mktemp("pictures")
+    if not request.config.getoption("--screenshots", default=False):
+        return tmp_path_factory.mktemp("pictures")
+    DOCS.mkdir(exist_ok=True)
+    return DOCS

@@ -79,6 +79,7 @@ NOT_PAGES = {
     "login/external/",
     "login/external/callback/",
     "logout/",
+    "account/sessions/end/",
     "account/share/",
     "account/tokens/<int:token_id>/revoke/",
     "health",

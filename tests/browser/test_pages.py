@@ -46,6 +46,5 @@ def seen(visitor: Visitor, sight: Sight) -> Page:
     assert answer is not None
     assert answer.status == sight.status
     if sight.status >= 400:
-        # The browser says so itself of an answer that is an error on purpose.
-        visitor.faults[:] = [fault for fault in visitor.faults if f"status of {sight.status}" not in fault]
+        visitor.forgive(sight.status)
     return visitor.page

@@ -42,6 +42,10 @@ class Visitor:
         """The address with what stands for its ``{name}``."""
         return address.format(**self.world.tasks, node=self.world.node)
 
+    def forgive(self, status: int) -> None:
+        """Forget that the browser wrote of an answer with this status, which was wanted."""
+        self.faults[:] = [fault for fault in self.faults if f"status of {status}" not in fault]
+
     def heard(self, message: ConsoleMessage) -> None:
         """Note what the browser writes on its console as an error, such as violations of the policy."""
         if message.type == "error":

