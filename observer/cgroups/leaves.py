@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from observer.cgroups.files import Files, below
+from observer.cgroups.membership import PREFIX
 
 _LONGEST_RECORD = 8192
+_NEARLY = 0.95
 
 
 @dataclass(slots=True)
@@ -24,11 +26,14 @@ class LeafCounter:
     What happens between the last reading and the end of a leaf is missed by that. The kernel's log has it too
     (``phrase`` and the leaf's name in one line, written once per leaf or at a limited rate), so it is searched when a
     leaf ended at its limit: then 1 is the least that can be said. It fails where the log is full or may not be read.
+
+    A session of the observer counts only while it was not at a limit of its own: what a judge forbids the program that
+    it judges is no fault of the task. ``peak`` is the file that tells the most that was in use in a group.
     """
 
-    def __init__(self, folder: Path, *, name: str, key: str, limit: str, phrase: str) -> None:
+    def __init__(self, folder: Path, *, name: str, key: str, limit: str, peak: str, phrase: str) -> None:
         self._folder = str(folder)
-        self._name, self._key, self._limit, self._phrase = name, key, limit, phrase
+        self._name, self._key, self._limit, self._peak, self._phrase = name, key, limit, peak, phrase
         self._living: dict[str, _Leaf] = {}
         self._links: list[int] = []
         self._ended = 0
@@ -41,7 +46,9 @@ class LeafCounter:
                 self._end(gone, self._living.pop(gone), peak)
             self._living |= {path: _Leaf(Files(Path(path))) for path in found if path not in self._living}
             self._links = self._count_links()
-        for leaf in self._living.values():
+        for path, leaf in self._living.items():
+            if f"/{PREFIX}" in path and self._at_own_limit(leaf.files):
+                continue
             leaf.seen = max(leaf.seen, leaf.files.value(self._name, self._key) or 0)
             leaf.limit = leaf.files.number(self._limit) or leaf.limit
         return self._ended + sum(leaf.seen for leaf in self._living.values())
@@ -50,6 +57,10 @@ class LeafCounter:
         """Let go of open files."""
         for leaf in self._living.values():
             leaf.files.close()
+
+    def _at_own_limit(self, files: Files) -> bool:
+        limit, most = files.number(self._limit), files.number(self._peak)
+        return limit is not None and most is not None and most >= limit * _NEARLY
 
     def _count_links(self) -> list[int]:
         """How many folders each known one holds: while that is the same, no leaf came or went. Empty when one went."""

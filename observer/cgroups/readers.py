@@ -43,6 +43,7 @@ class V1Reader:
             name="memory.oom_control",
             key="oom_kill",
             limit="memory.limit_in_bytes",
+            peak="memory.max_usage_in_bytes",
             phrase="oom-kill:constraint=",
         )
         self._refused = _refused(where[2])
@@ -119,7 +120,7 @@ class V2Reader:
 
 def _refused(folder: Path) -> LeafCounter:
     phrase = "fork rejected by pids controller"
-    return LeafCounter(folder, name="pids.events", key="max", limit="pids.max", phrase=phrase)
+    return LeafCounter(folder, name="pids.events", key="max", limit="pids.max", peak="pids.peak", phrase=phrase)
 
 
 def _sum_io(text: str | None) -> tuple[int | None, int | None]:

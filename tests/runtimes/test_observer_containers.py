@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 
+from observer.cgroups import Tree, detect
 from observer.client import Session
 from observer.errors import Failed
 from tests.support.node_api import eventually
@@ -115,3 +117,19 @@ def test_grid_observe_runs_a_command_within_a_container(observer: RunningObserve
     told = json.loads(output)
     assert (running.returncode, told["verdict"], told["exit_code"]) == (124, "time_limit", 137)
     assert told["usage"]["cpu_seconds"] > 0
+
+
+def test_what_a_judge_forbids_its_programs_is_no_fault_of_the_task(observer: RunningObserver) -> None:
+    layout = detect()
+    if layout.version == 2:
+        pytest.skip("cgroup v2 counts what is killed in a session for every group above")
+    tree = Tree(layout, base=f"grid-test-{uuid4().hex[:8]}")
+    group = tree.create("judge")
+    try:
+        told = json.loads(said(container(observer, JUDGE, INSIDE, parent=group.parent)))
+        assert told["stats"]["memory"]["oom_kills"] == 1
+        used = group.read()
+        assert (used.oom_kills, used.cpu_seconds > 0) == (0, True)
+    finally:
+        eventually(lambda: tree.remove(group), PATIENCE_SECONDS)
+        tree.remove_base()

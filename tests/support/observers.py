@@ -85,14 +85,15 @@ def groups_named(text: str) -> list[str]:
     return [path for root in detect().roots for path in below(str(root)) if PREFIX in path and text in path]
 
 
-def container(observer: RunningObserver, code: str, *arguments: str) -> subprocess.Popen[str]:
+def container(observer: RunningObserver, code: str, *arguments: str, parent: str = "") -> subprocess.Popen[str]:
     """A Python program in a container with the observer's socket at ``INSIDE``; its output can be read.
 
     The image has no Python: it is lent that of this machine. Modules of ours can be imported.
     """
     lent = dict.fromkeys(path for path in (*_SYSTEM, sys.base_prefix, sys.prefix, str(ROOT)) if Path(path).exists())
     volumes = [word for path in lent for word in ("--volume", f"{path}:{path}:ro")]
-    socket_there = ["--volume", f"{observer.socket.parent}:{INSIDE}:ro", "--env", f"PYTHONPATH={ROOT}"]
+    above = ["--cgroup-parent", parent] if parent else []
+    socket_there = [*above, "--volume", f"{observer.socket.parent}:{INSIDE}:ro", "--env", f"PYTHONPATH={ROOT}"]
     command = [
         "docker",
         "run",
