@@ -1,4 +1,7 @@
-"""``python -m nodes start`` runs a node in the foreground; ``python -m nodes check`` says what this machine can do."""
+"""``python -m nodes start`` runs a node in the foreground; ``python -m nodes check`` says what this machine can do.
+
+``python -m nodes execute`` runs one order beside any grid, for ``grid worker`` and ``grid replay``.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from nodes.config import (
     read_token,
 )
 from nodes.lock import AlreadyRunning
+from tasks.errors import NodeFault
+from tasks.order import LoneOrder
 
+FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 
@@ -29,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of a node and return its exit status: 0 well, 1 something is wrong, 2 it could not be begun."""
     options = _parser().parse_args(arguments)
     try:
-        return _check(options) if options.command == "check" else _start(options)
+        return {"check": _check, "execute": _execute, "start": _start}[options.command](options)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except NodeFault as fault:
+        print(f"error: {fault.message}", file=sys.stderr)  # noqa: T201 - a person reads it
+        return FAILED
     except (ConfigError, AlreadyRunning) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a person reads it
         return USAGE
@@ -73,6 +82,22 @@ def _check(options: argparse.Namespace) -> int:
     return check(directory, options.server or os.environ.get("GRID_SERVER"), json=options.json)
 
 
+def _execute(options: argparse.Namespace) -> int:
+    # Celery and the server's client are not needed for it.
+    from nodes.lone import Ways, default_base, execute
+
+    given = LoneOrder.model_validate_json(options.order.read_bytes())
+    ways = Ways(
+        base=(options.dir or default_base()).absolute(),
+        observer=options.observer and options.observer.absolute(),
+        pull=not options.no_pull,
+        echo=not options.quiet,
+        shell=options.shell,
+    )
+    execute(given, options.keep, ways)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m nodes", description="One node of the grid.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -105,6 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.add_argument("--server", help="also try this server (GRID_SERVER)")
     check.add_argument("--dir", type=Path, help="where the node would keep its things")
+    execute = commands.add_parser("execute", help="run one order beside any grid, as grid worker has it")
+    execute.add_argument("order", type=Path, help="file with the order")
+    execute.add_argument("keep", type=Path, help="folder for what comes of it")
+    execute.add_argument("--dir", type=Path, help="where all runs keep their things")
+    execute.add_argument("--observer", type=Path, metavar="SOCKET", help="where the observer of this machine answers")
+    execute.add_argument("--no-pull", action="store_true", help="fetch no image")
+    execute.add_argument("--quiet", action="store_true", help="do not show what the program prints")
+    execute.add_argument("--shell", action="store_true", help="open a shell in the task's folder after a failure")
     return parser
 
 

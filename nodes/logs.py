@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodes.journal import event
-from nodes.server import CHUNK_BYTES, Server
+from nodes.server import CHUNK_BYTES, Home
 from tasks.errors import Conflict, Refused, Stale, Unavailable
 from tasks.outcome import LogTail
 
@@ -31,7 +31,7 @@ class LogFiles:
     paths: Mapping[str, Path]
     sent_bytes: dict[str, int] = field(default_factory=dict)
 
-    def ship(self, server: Server, leave_bytes: int = 0) -> None:
+    def ship(self, server: Home, leave_bytes: int = 0) -> None:
         """Send what the server does not have yet, until at most ``leave_bytes`` of each stream are left.
 
         Raises ``Refused`` or ``Unavailable``; what was sent until then is remembered.
@@ -49,7 +49,7 @@ class LogFiles:
                 found[stream] = LogTail(offset=offset, data=base64.b64encode(data).decode())
         return found
 
-    def _send_chunk(self, server: Server, stream: str, path: Path) -> bool:
+    def _send_chunk(self, server: Home, stream: str, path: Path) -> bool:
         """Send one chunk; False when that brought nothing, because the server takes no more of this stream."""
         before = self._sent(stream)
         try:
@@ -89,7 +89,7 @@ class _Followed:
 class LogShipper:
     """Sends the growing log files of running attempts to the server; the rest travels with the outcome."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Home) -> None:
         self._server = server
         self._followed: dict[str, _Followed] = {}
         self._lock = threading.Lock()

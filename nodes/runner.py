@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from nodes import workspace as workspaces
 from nodes.attempt import AttemptFolder, Running
@@ -18,7 +19,6 @@ from nodes.collect import Caps, collect
 from nodes.config import NodeConfig
 from nodes.cores import Cores
 from nodes.faults import fault_of
-from nodes.health import Health
 from nodes.imagecache import Image
 from nodes.images import Images
 from nodes.journal import event
@@ -26,7 +26,7 @@ from nodes.logs import LogFiles, LogShipper
 from nodes.packing import Packed, pack
 from nodes.roomwatch import RoomWatch
 from nodes.runtimes import Exit, Job, Runtime
-from nodes.server import Server
+from nodes.server import Home
 from nodes.spool import Unreported
 from nodes.staging import BlobCache, Staging, WorkspaceFull
 from nodes.sweeping import left_behind, sweep_probes
@@ -52,8 +52,20 @@ _WORKSPACE_SPARE_BYTES = 4 << 20
 _log = logging.getLogger(__name__)
 
 
+def owner_of(profile: Profile) -> tuple[int, int]:
+    """The uid and gid of a task's program and of its files."""
+    return _OWNERS[profile]
+
+
 class _Stopped(Exception):
     """The attempt was asked to end before its program began."""
+
+
+class Watcher(Protocol):
+    """Whoever looks after the node."""
+
+    def look_now(self) -> None:
+        """Something went wrong, or an image came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,7 @@ class Parts:
     images: Images
     cores: Cores
     workspace_kind: WorkspaceKind
-    health: Health
+    health: Watcher
 
 
 @dataclass(slots=True)
@@ -96,7 +108,7 @@ class _Seen:
 class Runner:
     """Runs attempts, many at a time, each in the thread of its caller."""
 
-    def __init__(self, config: NodeConfig, server: Server, parts: Parts) -> None:
+    def __init__(self, config: NodeConfig, server: Home, parts: Parts) -> None:
         self._config = config
         self._server = server
         self._parts = parts

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -29,6 +29,16 @@ _JSON = {"Content-Type": "application/json"}
 _BYTES = {"Content-Type": "application/octet-stream"}
 
 _Answer = TypeVar("_Answer", bound=Record)
+
+
+class Home(Protocol):
+    """What running an attempt takes of a server: where its inputs come from, and where its output goes meanwhile."""
+
+    def blob(self, attempt: str, token: str, sha256: str) -> AbstractContextManager[Iterator[bytes]]:
+        """The content of an input in chunks."""
+
+    def send_log(self, attempt: str, token: str, stream: str, offset: int, data: bytes) -> int:
+        """Append to a captured stream; return how many bytes of it are there now."""
 
 
 class Server:

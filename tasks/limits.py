@@ -117,6 +117,11 @@ class Limits(Record):
 
 LIMIT_NAMES: tuple[str, ...] = tuple(Limits.model_fields)
 
+DEFAULT_LIMITS = Limits(
+    memory=512 * 1024**2, swap=0, cpus=1, pids=256, time=3600, storage=1024**3, files=100_000, output=64 * 1024**2
+)
+"""What stands in for the limits that a task leaves open, unless an operator decides otherwise."""
+
 
 def combine(*limits: Limits) -> Limits:
     """The strictest of several: the least that anybody said; the network only if nobody who spoke said no."""

@@ -44,6 +44,13 @@ class Order(Record):
     max_file_bytes: int | None = None
 
 
+class LoneOrder(Record):
+    """An order that is run beside any grid: ``contents`` are the files of its blobs, by sha256, on this machine."""
+
+    order: Order
+    contents: dict[str, str] = {}
+
+
 class Capacity(Record):
     """What a node offers to all its attempts together."""
 

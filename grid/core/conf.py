@@ -16,7 +16,7 @@ from django.conf import settings
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.fields import one_of
-from tasks.limits import Limits
+from tasks.limits import DEFAULT_LIMITS, Limits
 from tasks.placement import Policy
 from tasks.profiles import PROFILES
 from tasks.terms import DaysByClass, Quota, Retention
@@ -74,9 +74,7 @@ class GridSettings(BaseModel):
 
     licences: dict[str, int] = Field(default={}, description="Counters of the whole grid, as a JSON object.")
     allow_network: bool = False
-    default_limits: Limits = Limits(
-        memory=512 * 1024**2, swap=0, cpus=1, pids=256, time=3600, storage=1024**3, files=100_000, output=64 * 1024**2
-    )
+    default_limits: Limits = DEFAULT_LIMITS
     max_limits: Limits = Limits()
     max_blob_bytes: int = Field(default=16 * 1024**3, gt=0)
 
