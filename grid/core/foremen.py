@@ -139,7 +139,7 @@ def report(user: User, said: Report, now: datetime) -> None:
     found = references.resolve(user, set(said.files.values()), now)
     outcome = _outcome(attempt, said, _files(said, found))
     with transaction.atomic():
-        references.hand_over(user, attempt.task.owner_id, sorted(set(found.values())), now)
+        references.hand_over(user, attempt.task.owner_id, found, now)
     outcomes.accept(attempt.node, outcome, now)
 
 

@@ -14,6 +14,7 @@ from grid.core.models import Attempt, OlderKey, Task
 from tasks.dialects.kolejka import Json, read_task, write_limits
 from tasks.errors import Fault, GridError, NotAllowed, NotFound, SpecError
 from tasks.limits import combine
+from tasks.profiles import Profile
 from tasks.spec import parse_spec
 from tasks.states import FINAL_STATES, AttemptState, TaskState
 
@@ -48,6 +49,9 @@ def submit(user: User, data: object, now: datetime) -> Task:
         if reference not in found:
             raise Declined(f"Reference for file {name} is unknown")
     spec = reading.labelled(found)
+    if standing.may_use_profile(user.pk, Profile.JUDGE, conf(), now):
+        # kolejka's containers have root and a root file system to write to; its judges do not work without.
+        spec["profile"] = str(Profile.JUDGE)
     parse_spec(spec)
     if "callback_url" in spec and conf().allow_callbacks and not outbox.has_key(user.pk):
         # Callbacks are signed here. kolejka knows no secrets for that: its users renew this one when they want it.

@@ -5,7 +5,7 @@ A sha256 is a reference too, to whoever may read the content: results and tasks 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -160,14 +160,16 @@ def delete_content(user: User, sha256: str, now: datetime) -> None:
     quotas.forget()
 
 
-def hand_over(user: User, owner_id: int, files: Collection[str], now: datetime) -> None:
-    """Make contents that a foreman stored those of the task's owner; belongs into a transaction."""
+def hand_over(user: User, owner_id: int, found: Mapping[str, str], now: datetime) -> None:
+    """Make what a foreman stored (contents by reference) that of the task's owner; belongs into a transaction."""
+    files = sorted(set(found.values()))
     sizes = dict(Blob.objects.filter(sha256__in=files).values_list("sha256", "size"))
     blobs.note(owner_id, [Stored(sha256, size) for sha256, size in sizes.items()], now)
     if user.pk == owner_id:
         return
-    Reference.objects.filter(owner=user, blob_id__in=files).update(owner_id=owner_id)
-    used = Q(blob__in=InputFile.objects.filter(task__owner=user, blob_id__in=files).values("blob"))
+    Reference.objects.filter(owner=user, key__in=found).update(owner_id=owner_id)
+    used = Q(blob__in=Reference.objects.filter(owner=user, blob_id__in=files).values("blob"))
+    used |= Q(blob__in=InputFile.objects.filter(task__owner=user, blob_id__in=files).values("blob"))
     used |= Q(blob__in=OutputFile.objects.filter(attempt__task__owner=user, blob_id__in=files).values("blob"))
     BlobOwner.objects.filter(owner=user, blob_id__in=files).exclude(used).delete()
 

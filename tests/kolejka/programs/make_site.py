@@ -29,33 +29,23 @@ def settings(folder: Path) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "site_settings"
 
 
-def make(folder: Path) -> dict[str, Any]:
+def make() -> dict[str, Any]:
     """The rows of the site."""
     import django
     from django.core.management import call_command
 
     django.setup()
-    call_command("migrate", verbosity=0)
-    # Its groups are made after a migration of which the permissions have been written.
-    call_command("migrate", verbosity=0)
+    for _ in range(2):  # its groups are made after a migration before which the permissions were written
+        call_command("migrate", verbosity=0)
     from django.contrib.auth.models import Group, User
-    from kolejka.server.blob.models import Blob, Reference
-    from kolejka.server.task.models import Result, Task
 
     ada = User.objects.create_user("old-ada", "ada@host.example", PASSWORD, first_name="Ada")
     ada.groups.add(Group.objects.get(name="Clients"))
     node = User.objects.create_user("old-node", password=PASSWORD)
     node.groups.add(Group.objects.get(name="Processors"))
     Group.objects.create(name="teachers")
-
-    def reference(content: bytes, *, lost: bool = False) -> Any:
-        key = hashlib.sha256(content).hexdigest()
-        blob, _ = Blob.objects.get_or_create(key=key, size=len(content))
-        if not lost:
-            Path(blob.store_path).write_bytes(content)
-        return Reference.objects.create(user=ada, blob=blob)
-
-    taken, brought, lost = reference(b"3 4\n"), reference(b"Linux\n"), reference(b"gone", lost=True)
+    taken, brought = reference(ada, b"3 4\n"), reference(ada, b"Linux\n")
+    lost = reference(ada, b"gone", lost=True)
     described = {
         "image": "ubuntu",
         "args": ["uname"],
@@ -63,34 +53,43 @@ def make(folder: Path) -> dict[str, Any]:
         "files": {"in.txt": {"reference": taken.key}},
         "stdout": "stdout.txt",
     }
-    tasks = [Task.objects.create(user=ada, description=json.dumps(described)) for _ in range(4)]
-    for task in tasks[:2]:
-        task.files.add(taken)
-    results = [
-        {"result": 0, "stats": {"time": "0.4s", "cpu": {"usage": "0.2s"}}, "stdout": "stdout.txt"},
-        {"result": 137, "stats": {"time": "2.7s"}},
-    ]
-    for task, found in zip(tasks[:2], results, strict=True):
-        files = {"stdout.txt": {"reference": brought.key}}
-        text = json.dumps({"id": task.key, "tags": ["hostname:old", "cpu:amd"], "files": files, **found})
-        result = Result.objects.create(task=task, user=node, description=text)
-        result.files.add(brought)
-        task.assignee, task.time_assign = node, task.time_create
-        task.save()
-    plain = {name: value for name, value in described.items() if name != "files"}
-    Task.objects.filter(pk=tasks[2].pk).update(description=json.dumps({**plain, "image": "busybox:local"}))
-    Task.objects.filter(pk=tasks[3].pk).update(description="{")
-    Result.objects.create(task=tasks[3], description="{}")
-    return {
-        "password": PASSWORD,
-        "tasks": [task.key for task in tasks],
-        "taken": taken.key,
-        "brought": brought.key,
-        "lost": lost.key,
-    }
+    ended = {"result": 0, "stats": {"time": "0.4s", "cpu": {"usage": "0.2s"}}, "stdout": "stdout.txt"}
+    killed = {"result": 137, "stats": {"time": "2.7s"}}
+    keys = [task(ada, node, described, (taken, brought), result) for result in (ended, killed)]
+    keys.append(task(ada, node, {"image": "busybox:local", "args": ["uname"]}))
+    keys.append(task(ada, node, "no task", (), {}))
+    return {"password": PASSWORD, "tasks": keys, "taken": taken.key, "brought": brought.key, "lost": lost.key}
+
+
+def reference(owner: Any, content: bytes, *, lost: bool = False) -> Any:
+    """A reference to a content, whose file is not there when it is ``lost``."""
+    from kolejka.server.blob.models import Blob, Reference
+
+    key = hashlib.sha256(content).hexdigest()
+    blob, _ = Blob.objects.get_or_create(key=key, size=len(content))
+    if not lost:
+        Path(blob.store_path).write_bytes(content)
+    return Reference.objects.create(user=owner, blob=blob)
+
+
+def task(
+    owner: Any, node: Any, described: object, files: tuple[Any, ...] = (), result: dict[str, object] | None = None
+) -> str:
+    """The key of a new task: it takes the first of the files, and its result brings the second."""
+    from kolejka.server.task.models import Result, Task
+
+    made = Task.objects.create(user=owner, description=json.dumps(described))
+    made.files.add(*files[:1])
+    if result is not None:
+        made.assignee, made.time_assign = node, made.time_create
+        made.save()
+        brought = {"stdout.txt": {"reference": files[1].key}} if files else {}
+        text = json.dumps({"id": made.key, "tags": ["hostname:old", "cpu:amd"], "files": brought, **result})
+        Result.objects.create(task=made, user=node, description=text).files.add(*files[1:])
+    return str(made.key)
 
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     settings(where)
-    json.dump(make(where), sys.stdout)
+    json.dump(make(), sys.stdout)
