@@ -167,3 +167,37 @@ def test_who_follows_a_log_is_answered_as_soon_as_something_is_printed() -> None
         return await waiting
 
     assert async_to_sync(story)().body == b"hello\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "got", "place"),
+    [
+        ("bytes=2-4", 206, b"234", "bytes 2-4/10"),
+        ("bytes=7-", 206, b"789", "bytes 7-9/10"),
+        ("bytes=-2", 206, b"89", "bytes 8-9/10"),
+        ("bytes=8-99", 206, b"89", "bytes 8-9/10"),
+        ("bytes=-99", 206, b"0123456789", "bytes 0-9/10"),
+        ("bytes=10-", 416, None, "bytes */10"),
+        ("bytes=5-2", 416, None, "bytes */10"),
+        ("bytes=-0", 416, None, "bytes */10"),
+        ("bytes=-", 200, b"0123456789", None),
+        ("bytes=0-1,4-5", 200, b"0123456789", None),
+        ("lines=1-2", 200, b"0123456789", None),
+    ],
+)
+def test_a_part_of_a_file_is_given_and_nothing_else(
+    asked: str, status: int, got: bytes | None, place: str | None
+) -> None:
+    task, attempt, order = given.running(timezone.now())
+    outcomes.accept(attempt.node, given.an_outcome(order, {"out.bin": b"0123456789"}), timezone.now())
+    api, path = doors.api_of(task.owner), f"/api/v1/tasks/{task.id}/files/out.bin"
+    found = api.get(path, headers={"range": asked})
+    assert (found.status_code, found.headers.get("Content-Range")) == (status, place)
+    if got is None:
+        assert found.headers["Content-Type"] == "application/problem+json"
+        return
+    assert (found.getvalue(), found.headers["Content-Length"]) == (got, str(len(got)))
+    assert found.headers["Content-Security-Policy"].startswith("sandbox")
+    of_another = {"range": "bytes=2-4", "if-range": '"another"'}
+    assert api.get(path, headers=of_another).getvalue() == b"0123456789"
+    assert api.get(path, headers={**of_another, "if-range": found.headers["ETag"]}).getvalue() == b"234"

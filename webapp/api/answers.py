@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import PurePosixPath
-from typing import BinaryIO, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response
@@ -22,6 +22,17 @@ TASKS = TypeAdapter(list[TaskView])
 
 BLOCK_BYTES = 256 * 1024
 
+
+class Readable(Protocol):
+    """What a download needs of a file."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most so many; none at the end."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
 T = TypeVar("T")
 
 
@@ -35,7 +46,7 @@ def answer_list(kind: TypeAdapter[list[T]], records: list[T], status: int = 200)
     return HttpResponse(kind.dump_json(records), status=status, content_type="application/json")
 
 
-def download(file: BinaryIO, path: str) -> FileResponse:
+def download(file: Readable, path: str) -> FileResponse:
     """A file for saving: no browser may show or run what a task has written."""
     response = FileResponse(
         file, as_attachment=True, filename=PurePosixPath(path).name, content_type="application/octet-stream"

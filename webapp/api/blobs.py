@@ -16,7 +16,8 @@ from grid.core.store import Stored, get_store
 from grid.core.tokens import Scope
 from tasks.errors import NotFound, TooLarge
 from tasks.model import Record
-from webapp.api.answers import BLOCK_BYTES, answer, download
+from webapp.api.answers import BLOCK_BYTES, answer
+from webapp.api.ranges import ranged
 from webapp.auth import Allow, Request
 
 Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
@@ -56,11 +57,11 @@ def upload(request: Request, sha256: Sha256) -> HttpResponse:
 
 
 @router.get("/{sha256}", auth=Allow(Scope.READ))
-def content(request: Request, sha256: Sha256) -> FileResponse:
-    """A content that you uploaded, or that a task you may see takes in or brought back."""
+def content(request: Request, sha256: Sha256) -> FileResponse | HttpResponse:
+    """A content that you uploaded, or that a task you may see takes in or brought back, or a part of it (Range)."""
     if not access.may_read_blob(request.auth.user, sha256):
         raise NotFound(f"there is no content {sha256}, or it is not yours")
-    return download(get_store().open(sha256), sha256)
+    return ranged(request, get_store().open(sha256), sha256, sha256)
 
 
 def kept(stored: Stored) -> HttpResponse:

@@ -40,9 +40,11 @@ _WORDS = {
     409: "the thing is not in the state that this needs",
     411: "the length of the body is missing",
     413: "too large",
+    416: "there is no such part of the file",
     422: "the request has faults; all of them are listed",
     503: "try again after Retry-After seconds",
 }
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _BINARY = ("/blobs/", "/files/", "/logs/")
 
 
@@ -74,7 +76,9 @@ class DescribedAPI(NinjaAPI):
 def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
     responses: dict[int | str, Any] = operation["responses"]
     if method == "get" and any(part in path for part in _BINARY) and 200 in responses:
-        responses[200]["content"] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        responses[200]["content"] = _BYTES
+        if "/logs/" not in path:
+            responses[206] = {"description": "the part that Range asks for", "content": _BYTES}
     if path.endswith("/events") and "/tasks/" not in path:
         responses[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     for status in _refusals(path, method, operation):
@@ -88,5 +92,6 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     found += [401, 403] if operation.get("security") else []
     found += [404] if "{" in path or method != "get" else []
     found += [409] if "{task_id}" in path or method != "get" or "{attempt_id}" in path else []
+    found += [416] if method == "get" and any(part in path for part in ("/blobs/", "/files/")) else []
     found += [411, 413] if method in ("post", "put") else []
     return sorted(found)

@@ -17,7 +17,8 @@ from tasks.errors import NotFound
 from tasks.result import Result
 from tasks.states import TaskState
 from tasks.views import TaskView
-from webapp.api.answers import answer, answer_state, download
+from webapp.api.answers import answer, answer_state
+from webapp.api.ranges import ranged
 from webapp.api.tasks import WAIT_SECONDS, TaskId
 from webapp.auth import Allow, AllowLive, Request
 from webapp.live import in_thread
@@ -60,8 +61,11 @@ def _result_or_view(request: Request, task_id: str) -> HttpResponse:
 @router.get("/{task_id}/files/{path:path}", auth=Allow(Scope.READ))
 def file(
     request: Request, task_id: TaskId, path: str, attempt: Annotated[int | None, Query(ge=1, le=32_767)] = None
-) -> FileResponse:
-    """A file of the result, for saving; with ``attempt`` (a number) one that this attempt brought back."""
+) -> FileResponse | HttpResponse:
+    """A file of the result, for saving, or the part that a Range header asks for; the ETag is its hash.
+
+    With ``attempt`` (a number) one that this attempt brought back.
+    """
     task = access.get_task(request.auth.user, task_id)
     rows = OutputFile.objects.filter(path=path)
     if attempt is None:
@@ -70,7 +74,7 @@ def file(
         row = rows.filter(attempt__task=task, attempt__number=attempt).first()
     if row is None:
         raise NotFound(f'the task {task_id} brought back no file "{path}"')
-    return download(get_store().open(row.blob_id), path)
+    return ranged(request, get_store().open(row.blob_id), path, row.blob_id)
 
 
 @router.get("/{task_id}/logs/{stream}", auth=AllowLive(Scope.READ))
