@@ -119,7 +119,7 @@ class RunningGrid:
         self.workers: dict[str, Worker] = {}
         self.facts: dict[str, Any] = {}
         self._settings: dict[str, object] = {"default_limits": dict(SMALL), **settings}
-        self._environment = dict(environment or {})
+        self._added = dict(environment or {})
         self._options = ["--slots", str(slots), "--node" if node else "--no-node"]
         self._options += ["--flower" if flower else "--no-flower"]
         self._process: subprocess.Popen[str] | None = None
@@ -141,7 +141,7 @@ class RunningGrid:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).with_name("grid")), "up", "--json", "--dir", str(self.directory)]
         command += ["--port", "0", *self._options]
-        environment = wanted(**self._settings) | self._environment | {"GRID_CONFIG": str(self.config_file)}
+        environment = wanted(**self._settings) | self._added | {"GRID_CONFIG": str(self.config_file)}
         said = self.folder / "up.json"
         with said.open("w") as out, self.log_file.open("a") as log:
             process = subprocess.Popen(
