@@ -142,10 +142,7 @@ class Api:
 
     def check_task(self, body: SubmitBody) -> CheckView:
         """What the server would say to a submit, and what similar tasks really used; nothing is made."""
-        content = body.model_dump_json().encode()
-        return self._get(
-            _CHECK, Ask("POST", "/tasks/check", headers={"Content-Type": "application/json"}, body=content)
-        )
+        return self._get(_CHECK, _json_ask("POST", "/tasks/check", body.model_dump(mode="json")))
 
     def view(self, task_id: str) -> TaskView:
         """The task as it is now."""
@@ -249,6 +246,10 @@ class Api:
     def missing_blobs(self, hashes: Iterable[str]) -> list[str]:
         """Those of the blobs that have to be uploaded before a task may refer to them."""
         return self._get(_MISSING, _json_ask("POST", "/blobs/missing", {"sha256": list(hashes)}))["missing"]
+
+    def blob(self, sha256: str, take: Callable[[httpx.Response], T]) -> T:
+        """What ``take`` makes of a content that you may read; called anew when the connection breaks."""
+        return self._transport.receive(Ask("GET", _path("blobs", sha256)), take)
 
     def put_blob(self, sha256: str, body: Body, size: int) -> None:
         """Upload a blob of ``size`` bytes; a stream is a function that begins it anew."""

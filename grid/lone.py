@@ -139,15 +139,17 @@ def run(job: Job, ways: Ways, keep: Path) -> Result:
 
 def execute(job: Job, ways: Ways, result_dir: Path, *, force: bool = False) -> Result:
     """Run a job and write its files, its logs and its record into ``result_dir``. Raises GridError."""
-    saver = Saver(result_dir, force=force)
+    Saver(result_dir, force=force)  # a folder that cannot be had is found out before
     with tempfile.TemporaryDirectory(prefix="grid-") as scratch:
         keep = Path(scratch)
         result = run(job, ways, keep)
-        _save(job, result, keep, saver)
+        save(job, result, keep, result_dir, force=force)
     return result
 
 
-def _save(job: Job, result: Result, keep: Path, saver: Saver) -> None:
+def save(job: Job, result: Result, keep: Path, result_dir: Path, *, force: bool = False) -> None:
+    """Write what a run left in ``keep`` into the folder of its result. Raises GridError."""
+    saver = Saver(result_dir, force=force)
     for name, one in result.files.items():
         _copy(keep / "blobs" / str(one.reference), saver, name, executable=one.executable)
     named = {"stdout": job.spec.stdout, "stderr": job.spec.stderr}

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from grid.cli import fleet, many, printing, restart, server, starting, tasks, worker
 from grid.cli.doctor import doctor
 from grid.cli.observe import observe
+from grid.cli.replay import replay
 
 
 class ListByDefault(TyperGroup):
@@ -55,6 +56,7 @@ _TASKS: dict[str, Callable[..., None]] = {
     "copy": many.copy,
     "rm": many.remove,
     "explain": tasks.explain,
+    "replay": replay,
 }
 _GRID: dict[str, Callable[..., None]] = {
     "schema": server.schema,
