@@ -30,6 +30,11 @@ Visits = Callable[..., Visitor]
 """``visits("ada", size=NARROW)``: a window of that person's, whose faults fail the test at its end."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Pictures first: they show the grid as it was filled, without what other tests leave in it."""
+    items.sort(key=lambda item: item.path.name != "test_pictures.py")
+
+
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGrid]:
     """A grid with Flower and one licence of a ``seat``, which its only long task holds."""
