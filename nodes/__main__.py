@@ -114,18 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--observer", type=Path, metavar="SOCKET", help="where the observer of this machine answers")
     start.add_argument("--no-pull", action="store_true", help="fetch no images: only those that are here can run")
     _offer_options(start)
-    start.add_argument(
-        "--on-stop",
-        choices=[str(one) for one in OnStop],
-        default=str(OnStop.KEEP),
-        help="what becomes of running attempts after SIGTERM: wait for them, leave them to the next start (default), "
-        "or hand them back to the server at once",
-    )
-    start.add_argument(
-        "--shutdown-seconds",
-        type=float,
-        help="how long running attempts may go on after SIGTERM (default: drain 3600, keep 5, return 0)",
-    )
+    _stop_options(start)
     check = commands.add_parser("check", help="say what this machine can do as a node, and what is wrong")
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.add_argument("--server", help="also try this server (GRID_SERVER)")
@@ -139,6 +128,22 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("--quiet", action="store_true", help="do not show what the program prints")
     execute.add_argument("--shell", action="store_true", help="open a shell in the task's folder after a failure")
     return parser
+
+
+def _stop_options(start: argparse.ArgumentParser) -> None:
+    """What becomes of running attempts when the node is asked to end."""
+    start.add_argument(
+        "--on-stop",
+        choices=[str(one) for one in OnStop],
+        default=str(OnStop.KEEP),
+        help="what becomes of running attempts after SIGTERM: wait for them, leave them to the next start (default), "
+        "or hand them back to the server at once",
+    )
+    start.add_argument(
+        "--shutdown-seconds",
+        type=float,
+        help="how long running attempts may go on after SIGTERM (default: drain 3600, keep 5, return 0)",
+    )
 
 
 def _offer_options(start: argparse.ArgumentParser) -> None:
