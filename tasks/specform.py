@@ -27,7 +27,10 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Files of the task", ("files", "stdin", "stdout", "stderr")),
     ("More limits", ("limits", "best_effort")),
     ("Environment", ("environment", "secrets")),
-    ("Where and when", ("priority", "after", "expires", "singleton", "requires", "exclusive", "resources", "runtime")),
+    (
+        "Where and when",
+        ("priority", "after", "expires", "singleton", "requires", "exclusive", "resources", "runtime", "profile"),
+    ),
     ("Retry", ("retry",)),
     ("Labels and notices", ("labels", "callback_url")),
     ("Other keys", ()),

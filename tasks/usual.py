@@ -97,7 +97,7 @@ def _suggested(name: str, most: float, asked: float | None) -> str:
         step *= 2
     # Halves of a power of two are round enough, and never twice what is needed.
     rounded = next(one for one in (step, step + step // 2, step * 2) if one >= wanted)
-    if asked is not None and asked < 2 * rounded:
+    if asked is None or asked < 2 * rounded:
         return ""
     if name in _SIZES:
         return format_size(rounded)

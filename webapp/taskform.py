@@ -197,6 +197,19 @@ def same_as(folder: str, made: Mapping[str, object], base: Mapping[str, object] 
     return SameAs(f"grid submit {shlex.quote(folder)}{flags}", f"grid.submit({', '.join(words)})", save)
 
 
+def same_as_copy(task_id: str, made: Mapping[str, object], old: Mapping[str, object]) -> SameAs | None:
+    """How to run a task again with these changes from elsewhere; None where files would have to be sent before."""
+    now, before = texts_of(made), texts_of(old)
+    changed = sorted({name.partition(".")[0] for name in {*now, *before} if now.get(name) != before.get(name)})
+    if OTHER in changed or "files" in changed:
+        return None
+    nothing: dict[type, object] = {list: [], dict: {}, str: None, int: None, float: None, bool: False}
+    changes = {key: made.get(key, nothing.get(type(old.get(key)))) for key in changed}
+    flags = "".join(f" --set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in changes.items())
+    words = ", ".join(f"{key}={value!r}" for key, value in changes.items())
+    return SameAs(f"grid copy {task_id}{flags}", f"grid.get({task_id!r}).copy({words})", save=False)
+
+
 def _options(made: Mapping[str, object], base: Mapping[str, object]) -> dict[str, str] | None:
     """What has to be said beside the folder to get this description; None when it takes more than options."""
     now, before = texts_of(made), texts_of(base)

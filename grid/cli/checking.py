@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import typer
+
 from grid.cli import printing
 from grid.client import Client, SubmitOptions
 from tasks.errors import Fault, SpecError
 
 
-def check_only(folder: str, options: SubmitOptions, *, as_json: bool) -> None:
+def check_only(folder: str, options: SubmitOptions, *, alone: bool, as_json: bool) -> None:
     """Say what would become of a folder. Raises SpecError with everything that would refuse it."""
+    if not alone:
+        raise typer.BadParameter("--dry-run looks at one folder and makes no task; leave --each and --wait out")
     with Client() as client:
         found = client.check(folder, **options)
     if found.problems and not as_json:

@@ -60,6 +60,9 @@ TaskIds = Annotated[
 ]
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder with a task.json.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Submit nothing: say what is wrong, and what similar tasks used.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]
 Name = Annotated[str | None, typer.Option("--name", help="Name for people, instead of the folder's.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label; may be given again.")]

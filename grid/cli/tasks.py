@@ -30,9 +30,7 @@ def submit(
     each: Annotated[
         bool, typer.Option("--each", help="Submit every folder in DIR that has a task.json; print their ids.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Submit nothing: say what is wrong, and what similar tasks used.")
-    ] = False,
+    dry_run: common.DryRun = False,
     name: common.Name = None,
     label: common.Labels = None,
     as_json: common.AsJson = False,
@@ -50,13 +48,12 @@ def submit(
     gpu_memory: common.GpuMemory = None,
 ) -> None:
     """Submit the task in a folder and print its id."""
+    options = _options(context, name, label)
     if dry_run:
-        if each or wait:
-            raise typer.BadParameter("--dry-run looks at one folder and makes no task; leave --each and --wait out")
-        check_only(folder, _options(context, name, label), as_json=as_json)
+        check_only(folder, options, alone=not (each or wait), as_json=as_json)
         return
     if each:
-        _submit_each(folder, _options(context, name, label), wait=wait, as_json=as_json)
+        _submit_each(folder, options, wait=wait, as_json=as_json)
         return
     with Client() as client:
         task = _submit(client, context, folder, name, label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -299,6 +300,19 @@ def test_files_that_are_chosen_for_a_task_that_is_run_again_come_beside_its_own(
     assert new.inputs.get(path="b.txt").blob_id != old.inputs.get(path="b.txt").blob_id
     found = asked(ada, whole="1", spec=json.dumps(old.spec), again=old.id, listed=listed(("c.txt", b"c")))
     assert found["files"]["taken"] == ["c.txt"]
+
+
+def test_changes_to_a_task_are_told_as_a_command_that_makes_the_same(ada: Client) -> None:
+    old = given.a_task(timezone.now(), collect=[{"glob": "x"}])
+    fields = {"image": "busybox", "args": "uname -a", "limits.memory": "1G", "limits.cpus": "1", "limits.time": "5s"}
+    same = asked(ada, whole="1", again=old.id, name="uname", **fields)["same"]
+    words = shlex.split(same["shell"])
+    assert words[:3] == ["grid", "copy", old.id]
+    said = {key: json.loads(value) for key, _, value in (one.partition("=") for one in words[4::2])}
+    limits = {"memory": "1G", "cpus": "1", "time": "5s"}
+    assert said == {"args": ["uname", "-a"], "collect": [], "limits": limits}
+    assert same["python"].startswith(f"grid.get('{old.id}').copy(args=['uname', '-a'], collect=[], ")
+    assert asked(ada, whole="1", again=old.id, files="new.txt", **fields)["same"] is None
 
 
 def test_who_manages_a_task_is_not_asked_for_its_files(ada: Client) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -172,7 +172,7 @@ def check(request: HttpRequest) -> HttpResponse:
         if request.POST.get("fill"):
             answer["texts"] = texts_of(parse_json(request.POST.get("spec", "").encode(errors="replace")))
         made = taskform.description(given)
-        answer |= {"json": taskform.pretty(made), "same": _same(request.POST, made)}
+        answer |= {"json": taskform.pretty(made), "same": _same(request.POST, made, of)}
         found, files = _look(user, given, made, of)
     except SpecError as error:
         found, files = CheckView(problems=checking.problems_of(error.faults)), {}
@@ -233,18 +233,25 @@ def _checked(request: HttpRequest, given: Filled, of: Task | None) -> Told:
     made = taskform.description(given)
     found, _ = _look(person(request), given, made, of)
     faults = tuple(Fault(one.path, one.message, one.hint) for one in found.problems)
-    return Told(faults, found.similar, taskform.same_as("FOLDER", made, None), checked=True)
+    if of is None:
+        same: taskform.SameAs | None = taskform.same_as("FOLDER", made, None)
+    else:
+        same = taskform.same_as_copy(of.id, made, of.spec)
+    return Told(faults, found.similar, same, checked=True)
 
 
-def _same(data: QueryDict, made: dict[str, object]) -> dict[str, object]:
-    """The same as a command, for the folder that was chosen."""
+def _same(data: QueryDict, made: dict[str, object], of: Task | None) -> dict[str, object] | None:
+    """The same as a command: for the folder that was chosen, or for the task that is run again."""
+    if of is not None:
+        again_as = taskform.same_as_copy(of.id, made, of.spec)
+        return asdict(again_as) if again_as else None
     try:
         text = str(data.get("base", ""))
         base = parse_json(text.encode(errors="replace")) if text else None
     except SpecError:
         base = None
     found = taskform.same_as(str(data.get("folder_name") or "FOLDER"), made, base)
-    return {"shell": found.shell, "python": found.python, "save": found.save}
+    return asdict(found)
 
 
 def _similar(user: User, of: Task | None) -> SimilarView | None:
