@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import uuid
@@ -16,7 +17,8 @@ from tests.attacks.host import broken_blobs, clock_offset_seconds, look
 from tests.attacks.table import TABLE, WISHES
 from tests.support.node_api import eventually
 
-pytestmark = pytest.mark.needs("docker", "gcc", "root")
+# The first test waits for all tasks.
+pytestmark = [pytest.mark.needs("docker", "gcc", "root"), pytest.mark.timeout(400)]
 
 NOBODY = 65534
 
@@ -55,6 +57,22 @@ def test_no_task_brings_home_what_is_not_its_own(raid: Raid) -> None:
 def test_the_host_is_as_it_was(raid: Raid) -> None:
     eventually(lambda: look(raid.place) == raid.before, 60)
     assert abs(clock_offset_seconds() - raid.clock_seconds) < 1
+
+
+def test_changes_of_the_host_would_be_seen(raid: Raid) -> None:
+    """The test above can fail."""
+    eventually(lambda: look(raid.place) == raid.before, 60)
+    secret = raid.place.canary / "secret"
+    was = secret.stat()
+    secret.write_text(f"{SECRET}!")
+    seen = look(raid.place)
+    secret.write_text(SECRET)
+    os.utime(secret, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert (seen.canary != raid.before.canary, seen.settings == raid.before.settings) == (True, True)
+    with subprocess.Popen(["sleep", "60"], env={"MARK": raid.place.mark}) as escaped:
+        eventually(lambda: look(raid.place).processes == {f"{escaped.pid} sleep"}, 30)
+        escaped.kill()
+    eventually(lambda: look(raid.place) == raid.before, 60)
 
 
 def test_inputs_of_others_are_as_they_were(raid: Raid) -> None:

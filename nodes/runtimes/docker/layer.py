@@ -17,7 +17,7 @@ from nodes.runtimes.docker.engine import Engine
 from tasks.limits import Limits
 from tasks.units import human_size
 
-_DU_SECONDS = 60
+_DU_SECONDS = 10
 _BLOCK = 512
 _BESIDE = ("HostsPath", "HostnamePath", "ResolvConfPath")
 _OPEN = ("fd", "map_files")
@@ -25,13 +25,16 @@ _OPEN = ("fd", "map_files")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What is in the layer: bytes on the disk, and names."""
+    """What is in the layer: bytes on the disk, and names; ``countless`` when counting them was given up."""
 
     size: int = 0
     files: int = 0
+    countless: bool = False
 
     def beyond(self, limits: Limits, workspace_bytes: int) -> str:
         """Why that is too much, together with what is in the workspace; empty when it is not."""
+        if self.countless:
+            return f"what it made outside of its folder could not be counted within {_DU_SECONDS}s"
         if limits.storage is not None and self.size + workspace_bytes > limits.storage:
             stored = human_size(self.size + workspace_bytes)
             return f"it stored {stored}, {human_size(self.size)} of it outside of its folder"
@@ -45,11 +48,9 @@ class Layer:
 
     def __init__(self, engine: Engine, container: str) -> None:
         self._engine, self._container = engine, container
-        inspected = engine.inspect(container)
-        found = inspected.get("GraphDriver") or {}
+        self._beside: tuple[Path, ...] = ()
+        found = engine.inspect(container).get("GraphDriver") or {}
         upper = Path((found.get("Data") or {}).get("UpperDir") or "/nonexistent")
-        # These three are files of the engine's, outside of the layer, and can be written as well.
-        self._beside = [Path(found_in) for name in _BESIDE if (found_in := inspected.get(name))]
         self.folder = upper if found.get("Name", "").startswith("overlay") and upper.is_dir() else None
 
     def written(self, processes: Iterable[int]) -> Written:
@@ -59,9 +60,18 @@ class Layer:
         """
         if self.folder is None:
             return Written(self._engine.written_bytes(self._container))
-        sizes = _du(self.folder, "--block-size=1"), _du(self.folder, "--inodes")
-        beside = sum(path.stat().st_size for path in self._beside if path.is_file())
-        return Written(sizes[0] + beside + _nameless_bytes(processes), sizes[1])
+        try:
+            sizes = _du(self.folder, "--block-size=1"), _du(self.folder, "--inodes")
+        except subprocess.TimeoutExpired:
+            return Written(countless=True)
+        return Written(sizes[0] + self._bytes_beside() + _nameless_bytes(processes), sizes[1])
+
+    def _bytes_beside(self) -> int:
+        """What is in the files of the engine's own that are mounted into the container and can be written as well."""
+        if not self._beside:  # there are none before the container has started
+            told = self._engine.inspect(self._container)
+            self._beside = tuple(Path(path) for name in _BESIDE if (path := told.get(name)))
+        return sum(path.stat().st_size for path in self._beside if path.is_file())
 
 
 def workspace_bytes(workspace: Path) -> int:
@@ -73,12 +83,15 @@ def workspace_bytes(workspace: Path) -> int:
 
 
 def _du(folder: Path, unit: str) -> int:
-    """du(1) goes down to any depth and follows no link, whatever the program does meanwhile. 0: it cannot tell."""
+    """By du(1), which goes down to any depth and follows no link, whatever the program does meanwhile.
+
+    0: the folder is gone. subprocess.TimeoutExpired: it takes too long.
+    """
     command = ["du", "--summarize", "--one-file-system", unit, str(folder)]
-    with contextlib.suppress(subprocess.TimeoutExpired, ValueError, IndexError):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_DU_SECONDS)
-        return int(done.stdout.split()[0])
-    return 0
+    # What vanishes while it looks makes du complain; it counts the rest.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_DU_SECONDS)
+    first = done.stdout.split(maxsplit=1)[:1]
+    return int(first[0]) if first and first[0].isdecimal() else 0
 
 
 def _nameless_bytes(processes: Iterable[int]) -> int:

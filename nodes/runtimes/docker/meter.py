@@ -64,6 +64,10 @@ class Meter:
         """The processes in the group; none where there is no group."""
         return () if self._group is None else self._group.processes()
 
+    def empty(self) -> bool:
+        """True when no process is left in the group; False where there is no group."""
+        return self._group is not None and self._group.empty()
+
     def usage(self, wall_seconds: float) -> Usage:
         """All of it, by the last reading."""
         last = self.last

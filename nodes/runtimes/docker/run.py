@@ -164,7 +164,7 @@ class Run:
         watch.stored = self._stored()
         watch.until_end(follower)
         if wall_seconds is None:
-            wall_seconds = watch.wall_seconds(follower.program_ended_at(time.monotonic()))
+            wall_seconds = watch.wall_seconds(watch.ended_at(follower, time.monotonic()))
         usage = self._meter.usage(wall_seconds)
         if follower.exit_code is None:
             return self._failed(follower.failure, usage, acted=watch.acted)

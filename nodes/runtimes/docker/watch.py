@@ -28,7 +28,7 @@ _MOST_PAUSE_SECONDS = 0.1
 _KILL_PAUSE_SECONDS = 0.1
 # A container that did not die with its group (or has none): ask the engine, which may be slower.
 _INSIST_SECONDS = 1.0
-_STORED_PAUSE_SECONDS = 0.25
+_STORED_PAUSE_SECONDS, _STORED_MOST_SECONDS, _STORED_SHARE = 0.25, 2.0, 20
 _CORES = os.cpu_count() or 1
 
 
@@ -48,6 +48,7 @@ class Watch:
         self._waiting_since = 0.0
         self._asked_at: float | None = None
         self._killed_at: float | None = None
+        self._gone_at: float | None = None
 
     def until_end(self, follower: Follower, clock: Callable[[], float] = time.monotonic) -> None:
         """Come back when the program has ended, be it on its own or by us."""
@@ -60,7 +61,16 @@ class Watch:
             pause = self._step(now, self._meter.look(self.wall_seconds(now)))
         if self.since is None:
             self.since = follower.begun_at
-        self._meter.read(self.wall_seconds(follower.program_ended_at(clock())))
+        self._meter.read(self.wall_seconds(self.ended_at(follower, clock())))
+
+    def ended_at(self, follower: Follower, now: float) -> float:
+        """The monotonic time of the program's end.
+
+        Of a program that we ended, the time at which none of its processes was left: the engine may need long after
+        that to work off what it had printed, line by line.
+        """
+        ended = follower.program_ended_at(now)
+        return ended if self._gone_at is None else min(ended, self._gone_at)
 
     def wall_seconds(self, now: float) -> float:
         """Seconds since the program began; 0 before."""
@@ -96,8 +106,9 @@ class Watch:
             return
         if why := self.stored():
             self._stop.request(StopCause.STORAGE_LIMIT, why)
-        # Looking may take long where there is much to look at.
-        self._stored_at = now + max(_STORED_PAUSE_SECONDS, 4 * (time.monotonic() - now))
+        # Where there is much to look at it takes long: a twentieth of a processor is enough for it.
+        pause = (time.monotonic() - now) * _STORED_SHARE
+        self._stored_at = now + min(max(pause, _STORED_PAUSE_SECONDS), _STORED_MOST_SECONDS)
 
     def _end(self, now: float) -> None:
         """A cancelled program is asked first; one over its limits, or whose lease is lost, is ended at once.
@@ -114,6 +125,8 @@ class Watch:
         self.acted = True
         if self._killed_at is None:
             self._killed_at = now
+        elif self._gone_at is None and self._meter.empty():
+            self._gone_at = now
         if not self._meter.kill() or now - self._killed_at > _INSIST_SECONDS:
             self._signal("SIGKILL")
 
