@@ -70,6 +70,8 @@ def test_a_task_full_of_it_is_text_on_all_its_pages(visits: Visits, world: World
     page = one.go("/submit/")
     page.get_by_text("All of it as JSON").first.click()
     page.locator("#id_spec").fill(hostile_spec())
+    # The page has looked at it, and moves no more.
+    expect(page.locator("#same-shell")).to_be_visible()
     page.get_by_role("button", name="Submit", exact=True).click()
     page.wait_for_url(re.compile(r"/tasks/[0-9a-f]{32}/"))
     place = page.url.removeprefix(world.server).partition("?")[0]
