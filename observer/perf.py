@@ -7,6 +7,7 @@ import errno
 import os
 import platform
 import struct
+import threading
 from collections.abc import Mapping
 
 from observer.cgroups.box import LimitError
@@ -32,6 +33,7 @@ class PerfCounters:
 
     def __init__(self, folder: str) -> None:
         self._files: dict[str, list[int]] = {}
+        self._lock = threading.Lock()
         try:
             group = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -49,7 +51,8 @@ class PerfCounters:
 
     def read(self) -> dict[str, int]:
         """Events so far, by the names of the limits."""
-        return {name: sum(map(_count, files)) for name, files in self._files.items()}
+        with self._lock:
+            return {name: sum(map(_count, files)) for name, files in self._files.items()}
 
     def wait_seconds(self, most: Mapping[str, int]) -> float:
         """How long no limit of ``most`` can be reached for sure; 0 when one is."""
@@ -60,10 +63,11 @@ class PerfCounters:
 
     def close(self) -> None:
         """Stop counting."""
-        for files in self._files.values():
-            for descriptor in files:
-                os.close(descriptor)
-            files.clear()
+        with self._lock:
+            for files in self._files.values():
+                for descriptor in files:
+                    os.close(descriptor)
+                files.clear()
 
 
 def _open(name: str, event: int, group: int, core: int) -> int:

@@ -102,7 +102,9 @@ class Observer:
             return error_answer(error)
 
     async def _perform(self, request: Request, caller: Caller, peer: Peer) -> bytes:
-        done = await self._in_turn(caller.scope, lambda: perform(self._sessions, request, caller, time.monotonic()))
+        session = self._sessions.get(request.session_id) if caller.master else None
+        scope = caller.scope if session is None else session.scope
+        done = await self._in_turn(scope, lambda: perform(self._sessions, request, caller, time.monotonic()))
         if done.session is not None:
             self._watch.look(done.session, peer if done.opened else None)
         return answer(done.payload)

@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class Sessions:
         self._key = key or secrets.token_bytes(32)
         self._sessions: dict[str, Session] = {}
         self._ended: dict[str, OrderedDict[str, _Kept]] = {}
+        self._ended_lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -127,6 +129,8 @@ class Sessions:
         try:
             if limits.swap is not None and limits.memory is None:
                 raise LimitError("swap: only together with memory")
+            if limits.cpu_time is not None:
+                box.cpu_seconds()
             if session.perf is None and limits.perf:
                 session.perf = self._perf(session)
             if limits.memory is not None:
@@ -150,10 +154,13 @@ class Sessions:
         return kept.stats if kept is not None and kept.until > now else None
 
     def spent(self, session: Session) -> tuple[float, Ended | None]:
-        """How long limits on what is counted cannot be reached for sure (infinite: ever), and which one is reached."""
+        """How long limits on what is counted cannot be reached for sure (infinite: ever), and which one is reached.
+
+        This alone may be asked at any time, also while something is done in the session's scope.
+        """
         wait, most = math.inf, session.limits.cpu_time
         if most is not None:
-            left = most - session.box.read().group.cpu_seconds
+            left = most - session.box.cpu_seconds()
             if left <= 0:
                 return 0.0, Ended.CPU_TIME_LIMIT
             wait = max(_SOONEST_SECONDS, left / (os.cpu_count() or 1))
@@ -183,11 +190,12 @@ class Sessions:
 
     def forget(self, now: float) -> None:
         """Drop what was kept of sessions that ended more than five minutes ago."""
-        for scope, kept in list(self._ended.items()):
-            while kept and next(iter(kept.values())).until <= now:
-                kept.popitem(last=False)
-            if not kept:
-                del self._ended[scope]
+        with self._ended_lock:
+            for scope, kept in list(self._ended.items()):
+                while kept and next(iter(kept.values())).until <= now:
+                    kept.popitem(last=False)
+                if not kept:
+                    del self._ended[scope]
 
     def _finish(self, session: Session, now: float, cause: Ended) -> None:
         stats = self._read(session, now)
@@ -198,11 +206,12 @@ class Sessions:
         if self._sessions.pop(session.id, None) is None:
             return
         self.forget(now)
-        kept = self._ended.setdefault(session.scope, OrderedDict())
         ended = Stats(stats.usage, stats.seconds, stats.instructions, stats.cycles, cause)
-        kept[session.id] = _Kept(session.scope, ended, now + KEPT_SECONDS)
-        while len(kept) > KEPT_SESSIONS:
-            kept.popitem(last=False)
+        with self._ended_lock:
+            kept = self._ended.setdefault(session.scope, OrderedDict())
+            kept[session.id] = _Kept(session.scope, ended, now + KEPT_SECONDS)
+            while len(kept) > KEPT_SESSIONS:
+                kept.popitem(last=False)
 
     def _read(self, session: Session, now: float) -> Stats:
         counts = session.perf.read() if session.perf is not None else {}
@@ -213,7 +222,8 @@ class Sessions:
         return session.last
 
     def _kept(self, session_id: str) -> _Kept | None:
-        return next((kept[session_id] for kept in self._ended.values() if session_id in kept), None)
+        with self._ended_lock:
+            return next((kept[session_id] for kept in self._ended.values() if session_id in kept), None)
 
     def _homes(self, caller: Caller) -> dict[str, str]:
         """Where a box for this caller goes: its own group; of cgroup v2, the root's for root of the machine.

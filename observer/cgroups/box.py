@@ -73,6 +73,10 @@ class Box(ABC):
         """All counters of now."""
 
     @abstractmethod
+    def cpu_seconds(self) -> float:
+        """Processor time so far; of all readings the only one that may go along with others."""
+
+    @abstractmethod
     def folders(self) -> tuple[str, ...]:
         """Its folder in every hierarchy."""
 

@@ -119,6 +119,12 @@ class BoxV1(Box):
             memory_failures=max(failures, default=None),
         )
 
+    def cpu_seconds(self) -> float:
+        """``cpuacct.usage``. Raises LimitError where it is not counted."""
+        if "cpuacct" not in self._made:
+            raise LimitError("cpu_time: this machine has no control groups for it")
+        return int(read(f"{self._made['cpuacct']}/cpuacct.usage").strip() or 0) / 1e9
+
     def folders(self) -> tuple[str, ...]:
         """In every hierarchy, the freezer's last: what is frozen could not be ended without it."""
         return tuple(reversed(self._unique()))

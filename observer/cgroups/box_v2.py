@@ -68,6 +68,11 @@ class BoxV2(Box):
             memory_failures=self._files.value("memory.events", "max"),
         )
 
+    def cpu_seconds(self) -> float:
+        """Of ``cpu.stat``."""
+        words = read(f"{self.members}/cpu.stat").split()
+        return int(words[words.index("usage_usec") + 1]) / 1e6 if "usage_usec" in words else 0.0
+
     def folders(self) -> tuple[str, ...]:
         """The one."""
         return (self.members,)
