@@ -11,7 +11,7 @@ from pathlib import Path
 from figures import Figure, show, write_json
 from load_stack import clean_environment
 
-PARTS = ("queue", "nodes", "memory", "idle")
+PARTS = ("queue", "pages", "big", "nodes", "memory", "idle")
 
 
 def main() -> int:
@@ -35,6 +35,14 @@ def measured(part: str, wanted: argparse.Namespace) -> Iterable[Figure]:
         from load_queue import both
 
         return both(wanted.sizes, wanted.postgres)
+    if part == "pages":
+        from load_pages import pages
+
+        return pages(wanted.record, wanted.postgres)
+    if part == "big":
+        from load_big import big
+
+        return big(wanted.gigabytes)
     if part == "nodes":
         from load_nodes import heartbeats
 
@@ -53,8 +61,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/load", description=__doc__)
     whole = numbers("10000,100000,1000000")
     parser.add_argument("--only", type=words, default=PARTS, help=f"parts to measure, of {','.join(PARTS)}")
-    parser.add_argument("--postgres", action="store_true", help="the queue on PostgreSQL instead of SQLite")
+    parser.add_argument(
+        "--postgres", action="store_true", help="the queue and the pages on PostgreSQL instead of SQLite"
+    )
     parser.add_argument("--sizes", type=numbers, default=whole, help="lengths of the queue, growing")
+    parser.add_argument("--record", type=int, default=1_000_000, help="tasks on the record when pages are measured")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the large result")
     parser.add_argument("--nodes", type=int, default=1000, help="simulated nodes")
     parser.add_argument("--tasks", type=numbers, default=numbers("1000,10000"), help="tasks of the memory's two looks")
     parser.add_argument(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -35,7 +36,9 @@ class Instant:
         return Capabilities(runtime="docker", enforces=ENFORCED, details={"engine": "none"})
 
     def run(self, job: Job, stop: Stop) -> Exit:
-        """End the job well."""
+        """End the job well; ``print``, MB a second, seconds and MB of a file are the arguments of one that is large."""
+        if job.args[0] == "print":
+            _print(job, *map(int, job.args[1:]))
         return succeed(job, stop)
 
     def kill(self, attempt: str) -> None:
@@ -44,6 +47,21 @@ class Instant:
     def reap(self, keep: Collection[str]) -> tuple[str, ...]:
         """Nothing is left."""
         return ()
+
+
+def _print(job: Job, rate: int, seconds: int, file: int) -> None:
+    """Write a file into the workspace, and then so much a second into the log; of lines, none of which is long."""
+    block = b"".join(
+        (b"%07d a line as programs print them" % number).ljust(63, b".") + b"\n" for number in range(2**14)
+    )
+    with (job.workspace / "large.bin").open("wb") as out:
+        for number in range(file):
+            out.write(number.to_bytes(8, "big") + os.urandom(2**20 - 8))
+    began = time.monotonic()
+    with job.stdout.open("ab", buffering=0) as log:
+        for number in range(rate * seconds):
+            log.write(block)
+            time.sleep(max(0.0, began + number / rate - time.monotonic()))
 
 
 def main(server_address: str, folder: str, slots: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import Figure, at_least, at_most, cpu_seconds, rss_bytes
-from load_stack import Stack, a_stack
+from load_stack import Stack, a_database, a_stack
 from rich.console import Console
 
 NODES = 100
@@ -71,7 +71,8 @@ class Door:
         try:
             self._connection.request(method, path, body=content, headers={**self._headers, **kind, **headers})
             answer = self._connection.getresponse()
-        except http.client.RemoteDisconnected:
+        except (http.client.RemoteDisconnected, BrokenPipeError):
+            self._connection.close()
             # The server has closed what was idle meanwhile; the library connects anew at the next request.
             return self.ask(method, path, body, **headers)
         text = answer.read()
@@ -173,18 +174,5 @@ def slowest(name: str, ask: Callable[[str], float], paths: set[str], size: int) 
 
 def both(sizes: Sequence[int], postgres: bool) -> Iterator[Figure]:
     """The queue on SQLite, or on a PostgreSQL of our own."""
-    with tempfile.TemporaryDirectory(prefix="celery-grid-load-") as folder:
-        if not postgres:
-            yield from queue(Path(folder), sizes)
-            return
-        from tests.support.postgres import Postgres, programs
-
-        installed = programs()
-        if installed is None:
-            raise SystemExit("PostgreSQL is not installed (apt-get install postgresql)")
-        server = Postgres(installed)
-        server.start()
-        try:
-            yield from queue(Path(folder), sizes, server.url)
-        finally:
-            server.stop()
+    with tempfile.TemporaryDirectory(prefix="celery-grid-load-") as folder, a_database(postgres) as url:
+        yield from queue(Path(folder), sizes, url)

@@ -182,6 +182,9 @@ def _beside(owners: list[User], fleet: list[Node], now: datetime) -> None:
     with transaction.atomic():
         insert(Blob(sha256=one, size=1000, created_at=now) for one in hashes)
         insert(BlobOwner(blob_id=one, owner=owners[place % OWNERS]) for place, one in enumerate(hashes))
+        for model in (InputFile, OutputFile):
+            used = model.objects.values_list("blob_id", flat=True)[0]
+            insert(BlobOwner(blob_id=used, owner=owner) for owner in owners)
         insert(
             Delivery(task_id=task, owner_id=owner, url="https://host.example/", host="host.example", **_told(now))
             for task, owner in tasks[:BESIDE]

@@ -112,6 +112,25 @@ def a_stack(folder: Path, database_url: str = "", **settings: str) -> Iterator[S
             stack.stop(name)
 
 
+@contextlib.contextmanager
+def a_database(postgres: bool) -> Iterator[str]:
+    """The address of a PostgreSQL server of our own, or an empty one for SQLite."""
+    if not postgres:
+        yield ""
+        return
+    from tests.support.postgres import Postgres, programs
+
+    installed = programs()
+    if installed is None:
+        raise SystemExit("PostgreSQL is not installed (apt-get install postgresql)")
+    server = Postgres(installed)
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
 def manage(environment: Mapping[str, str], *words: str) -> str:
     """Run a management command of the server; return what it prints."""
     command = programs.django_command(*words)

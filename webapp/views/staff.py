@@ -17,11 +17,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 from grid.core import access, accounts, audit, quotas, standing
 from grid.core.conf import conf
 from grid.core.groups import CLIENTS
-from grid.core.models import Attempt
 from tasks.accounts import NewPersonBody, PersonChange
 from tasks.errors import GridError
 from tasks.profiles import EVERYBODYS
-from tasks.states import AttemptState
 from tasks.terms import KEPT
 from webapp.staffforms import NewGroupForm, NewUserForm, PersonForm, RulesForm
 from webapp.views.people import only_operators, person
@@ -51,8 +49,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     after = request.GET.get("after", "")
     rows = list(User.objects.filter(username__gt=after).order_by("username").prefetch_related("groups")[: PAGE + 1])
     book = standing.book(timezone.now())
-    active = Attempt.objects.exclude(state=AttemptState.ENDED).filter(task__owner__in=[row.pk for row in rows])
-    running = dict(active.values_list("task__owner_id").annotate(Count("id")).order_by())
+    running = accounts.running(row.pk for row in rows)
     context = {
         "now": timezone.now(),
         "people": [(row, running.get(row.pk, 0), row.pk in book.users) for row in rows[:PAGE]],
