@@ -12,7 +12,7 @@ from typing import TypedDict, Unpack
 
 from grid import config
 from grid.api import Api
-from grid.folder import INLINE_FILE_BYTES, INLINE_TOTAL_BYTES, LocalFile, Overrides, Package, read_folder
+from grid.folder import INLINE_FILE_BYTES, INLINE_TOTAL_BYTES, LocalFile, Overrides, Package, read_file, read_folder
 from grid.handle import Result, Task
 from grid.saving import Progress, no_progress
 from tasks.errors import Fault, NotFound, SpecError
@@ -60,10 +60,20 @@ class Client(Api):
         Raises SpecError with every fault of the folder, and GridError. A lost answer is asked for again.
         """
         overrides = Overrides(options.get("name"), options.get("labels") or {}, options.get("limits") or {})
-        package = read_folder(task_dir, overrides)
+        return self.submit_package(read_folder(task_dir, overrides), **options)
+
+    def submit_package(self, package: Package, **options: Unpack[SubmitOptions]) -> Task:
+        """Submit a task that was read before, of ``grid.folder``; of the options those of the way there count."""
         inline = self._send_files(package.files, options.get("progress", no_progress))
         body = SubmitBody(spec=package.spec, blobs=inline, name=package.name)
         return Task(self, self.create_task(body, options.get("idempotency_key") or uuid.uuid4().hex))
+
+    def keep_file(self, path: str | os.PathLike[str]) -> str:
+        """Upload a file for later tasks, which name it by ``{"reference": sha256}``; returns that sha256."""
+        local = read_file(path)
+        if self.missing_blobs([local.sha256]):
+            self.put_blob(local.sha256, _stream(local, 0, local.size, no_progress), local.size)
+        return local.sha256
 
     def check(self, task_dir: str | os.PathLike[str], **options: Unpack[SubmitOptions]) -> CheckView:
         """What a submit of the folder would say, and what similar tasks of yours really used; nothing is sent or made.

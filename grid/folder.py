@@ -90,6 +90,11 @@ def read_folder(task_dir: str | os.PathLike[str], overrides: Overrides | None = 
     return _packed(name, raw, spec, found)
 
 
+def read_file(path: str | os.PathLike[str]) -> LocalFile:
+    """One file with its hash. Raises SpecError when it cannot be read."""
+    return _local(Path(os.fsdecode(path)), _printable(os.fsdecode(path)))
+
+
 def _packed(name: str, raw: dict[str, object], spec: TaskSpec, found: Mapping[str, Mapping[str, LocalFile]]) -> Package:
     files: dict[str, object] = {}
     for dest, source in spec.files.items():

@@ -19,7 +19,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -76,15 +76,22 @@ class Job:
 def job_of(task_dir: str | os.PathLike[str], limits: Mapping[str, object], profile: str | None = None) -> Job:
     """The task in a folder, ``task.json`` or ``kolejka_task.json``. Raises SpecError with every fault."""
     folder = Path(os.fsdecode(task_dir))
-    said = _kolejka_description(folder)
-    package = read_folder(folder, Overrides(limits=limits, description=said[1] if said else None))
+    ours, theirs = (folder / name for name in SPEC_NAMES)
+    if ours.exists() or not theirs.is_file():
+        return job_of_package(read_folder(folder, Overrides(limits=limits)), profile=profile)
+    task_id, package = kolejka_package(folder, {}, profile or Profile.JUDGE, Overrides(limits=limits))
+    return job_of_package(package, task_id)
+
+
+def job_of_package(package: Package, task_id: str = "", profile: str | None = None) -> Job:
+    """A task whose files are at hand. Raises SpecError."""
     extra: dict[str, object] = {"profile": profile} if profile else {}
     spec = parse_spec({**package.spec, **extra}, default_name=package.name)
     if not spec.image:
         raise SpecError([Fault("image", "is missing; a container needs one", 'write "image": "ubuntu", say')])
     spec, files, inline = _staged(spec, package)
     return Job(
-        id=said[0] if said else uuid.uuid4().hex,
+        id=task_id or uuid.uuid4().hex,
         spec=spec,
         limits=effective(spec.limits),
         files=files,
@@ -210,21 +217,31 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _kolejka_description(folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """The id and the description of a folder that only kolejka has described; None for one of ours."""
-    ours, theirs = (folder / name for name in SPEC_NAMES)
-    if ours.exists() or not theirs.is_file():
-        return None
-    data = parse_json(theirs.read_bytes())
+def kolejka_package(
+    folder: Path,
+    limits: Mapping[str, object],
+    profile: str = Profile.JUDGE,
+    overrides: Overrides | None = None,
+) -> tuple[str, Package]:
+    """The id and the contents of a folder that kolejka has described; ``limits``, in its units, go before those in it.
+
+    kolejka's containers have root and a root file system to write to: that is the profile of judges. Raises SpecError.
+    """
+    try:
+        data = parse_json((folder / SPEC_NAMES[1]).read_bytes())
+    except OSError as error:
+        raise SpecError([Fault("", f"{folder / SPEC_NAMES[1]}: {error.strerror}")]) from error
+    said = data.get("limits")
+    data["limits"] = {**said, **limits} if isinstance(said, Mapping) else dict(limits)
     given = data.get("files")
     reading = read_task({**data, "files": {}}, network_allowed=_asks_for_network(data))
     if reading.refused:
         raise SpecError(reading.refused)
     labels = {DIALECT: KOLEJKA} | ({WARNINGS: "; ".join(reading.warnings)} if reading.warnings else {})
     files = {name: _path_of(name, source) for name, source in given.items()} if isinstance(given, dict) else {}
-    # kolejka's containers have root and a root file system to write to: here that is the judge's.
-    said = {**reading.spec, "labels": labels, "profile": str(Profile.JUDGE)} | ({"files": files} if files else {})
-    return str(data.get("id") or uuid.uuid4().hex), said
+    spec = {**reading.spec, "labels": labels, "profile": str(profile)} | ({"files": files} if files else {})
+    package = read_folder(folder, replace(overrides or Overrides(), description=spec))
+    return str(data.get("id") or uuid.uuid4().hex), package
 
 
 def _asks_for_network(data: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from grid.cli import fleet, many, printing, restart, server, starting, tasks, worker
+from grid.cli import fleet, kolejka, many, printing, restart, server, starting, tasks, worker
 from grid.cli.doctor import doctor
 from grid.cli.observe import observe
 from grid.cli.replay import replay
@@ -40,6 +40,7 @@ nodes_app = typer.Typer(cls=ListByDefault, help="List the nodes; restart those t
 node_app = typer.Typer(help="Run tasks on this machine; add, remove, cordon and drain nodes.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens: make one, see who has one, make one worthless.", no_args_is_help=True)
 worker_app = typer.Typer(help="Run one task on this machine, without a grid.", no_args_is_help=True)
+kolejka_app = typer.Typer(help="For those who come from kolejka.", no_args_is_help=True)
 secret_app = typer.Typer(help="Your stored secrets, which tasks name in their description.", no_args_is_help=True)
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -102,6 +103,8 @@ app.add_typer(worker_app, name="worker", rich_help_panel="Tasks")
 app.add_typer(nodes_app, name="nodes", rich_help_panel="The grid")
 app.add_typer(node_app, name="node", rich_help_panel="The grid")
 app.add_typer(token_app, name="token", rich_help_panel="The grid")
+kolejka_app.command("install")(kolejka.install)
+app.add_typer(kolejka_app, name="kolejka", rich_help_panel="The grid")
 app.add_typer(secret_app, name="secret", rich_help_panel="The grid")
 
 
