@@ -16,6 +16,7 @@ from grid.core.dispatcher import LOCK_SECONDS
 from grid.core.models import Attempt, Lock, Task
 from grid.core.publisher import Publisher
 from grid.core.wake import DISPATCHER
+from tasks.dialects.kolejka_foremen import KOLEJKA
 from tasks.states import AttemptState, NodeMode, TaskState
 from tasks.units import human_seconds, human_size
 from tasks.views import Finding, Level, NodeStatus
@@ -144,6 +145,10 @@ def _not_ready(node: NodeStatus) -> Finding:
         state = "" if node.online else "; it is offline"
         hint = f"when that is over: grid node resume {node.name}"
         return Finding(name=name, level=Level.WARN, detail=reason + state, hint=hint)
+    if node.version == KOLEJKA:
+        # It is never ready: it asks by itself.
+        hint = "" if node.online else f"start kolejka's foreman there, or remove it: grid node remove {node.name}"
+        return Finding(name=name, level=Level.PASS if node.online else Level.WARN, detail=reason, hint=hint)
     if node.last_seen is None:
         hint = f"start it, or remove it: grid node remove {node.name}"
         return Finding(name=name, level=Level.WARN, detail=reason, hint=hint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ from grid.core.models import Attempt, Lock, Node, OlderKey, Task
 from tasks.dialects.kolejka import Json
 from tasks.dialects.kolejka_foremen import Wish, hold_seconds, missing_outputs
 from tasks.dialects.kolejka_results import Report, evidence_of
-from tasks.errors import Fault, NotAllowed, SpecError
+from tasks.errors import Fault, NotAllowed, SpecError, Unavailable
 from tasks.files import normal_path
 from tasks.limits import Limits
 from tasks.outcome import Outcome, OutputFile
@@ -34,7 +35,10 @@ from tasks.states import AttemptState, NodeMode, Phase
 NOT_READY = "a kolejka foreman, which asks for work by itself"
 _LOCK = "foremen"
 _SEEN_SECONDS = 120.0
-_SPARE = timedelta(hours=1)
+_SPARE_SECONDS = 3600.0
+_TURN_SECONDS = 20.0
+
+_turn = threading.Lock()
 
 
 def check_may_process(user: User) -> None:
@@ -44,8 +48,21 @@ def check_may_process(user: User) -> None:
 
 
 def dequeue(user: User, wish: Wish, now: datetime) -> list[Json]:
-    """Give a foreman what fits on it, best first; raises NotAllowed. All that it gets is running from now on."""
+    """Give a foreman what fits on it, best first: all that it gets is running from now on.
+
+    Raises NotAllowed, and Unavailable while so many ask that its turn did not come.
+    """
     check_may_process(user)
+    # SQLite lets those who wait for it starve; in one process they wait in turn.
+    if not _turn.acquire(timeout=_TURN_SECONDS):
+        raise Unavailable("many foremen ask at once; try again")
+    try:
+        return _dequeue(user, wish, now)
+    finally:
+        _turn.release()
+
+
+def _dequeue(user: User, wish: Wish, now: datetime) -> list[Json]:
     with transaction.atomic():
         # One foreman at a time: they do not decide over the same tasks. The dispatcher may; then one of them is late.
         Lock.objects.get_or_create(name=_LOCK)
@@ -85,10 +102,9 @@ def _hold_seconds(tasks: Sequence[Task], settings: GridSettings) -> float:
 
 
 def _start(attempt: Attempt, node: Node, until: datetime, now: datetime) -> None:
-    seconds = (until - now + _SPARE).total_seconds()
-    records.start(attempt, node.session, now, seconds, seconds)
+    seconds = (until - now).total_seconds()
     # The end of the phase comes first: its words are the right ones for somebody from whom nothing else is heard.
-    records.set_phase(attempt, Phase.EXECUTING, until, now)
+    records.start(attempt, node.session, now, seconds + _SPARE_SECONDS, seconds, Phase.EXECUTING)
 
 
 def _node(user: User, wish: Wish, now: datetime) -> Node:

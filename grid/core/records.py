@@ -141,16 +141,23 @@ def assign_all(pairs: Sequence[tuple[str, Node]], now: datetime, lease_seconds: 
     return attempts
 
 
-def start(attempt: Attempt, session: str, now: datetime, lease_seconds: float, staging_seconds: float) -> bool:
-    """A node takes the attempt up; False when it is not waiting for that any more."""
+def start(
+    attempt: Attempt,
+    session: str,
+    now: datetime,
+    lease_seconds: float,
+    phase_seconds: float,
+    phase: Phase = Phase.STAGING,
+) -> bool:
+    """A node takes the attempt up, and begins with a phase; False when it is not waiting for that any more."""
     with transaction.atomic():
         taken = Attempt.objects.filter(id=attempt.id, nonce=attempt.nonce, state=AttemptState.ASSIGNED).update(
             state=AttemptState.RUNNING,
-            phase=Phase.STAGING,
+            phase=phase,
             session=session,
             started_at=now,
             lease_until=now + timedelta(seconds=lease_seconds),
-            phase_deadline=now + timedelta(seconds=staging_seconds),
+            phase_deadline=now + timedelta(seconds=phase_seconds),
         )
         moved = taken and Task.objects.filter(id=attempt.task_id, attempt=attempt, state=TaskState.ASSIGNED).update(
             state=TaskState.RUNNING, started_at=now

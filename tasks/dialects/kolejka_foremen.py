@@ -21,6 +21,9 @@ from tasks.words import shown
 ENFORCES = ("memory", "swap", "cpus", "pids", "time", "network")
 """The limits that kolejka's worker holds a task to. It takes one on storage too, and does not enforce it."""
 
+KOLEJKA = "kolejka"
+"""What stands in place of a version for nodes that are foremen."""
+
 MOST_AT_ONCE = 500
 # What a foreman without a limit of its own may be given: kolejka does not ask what a machine has.
 _UNSAID_BYTES = 2**40
@@ -106,7 +109,7 @@ def _facts(caps: Mapping[str, Any], tags: tuple[str, ...], number: int) -> Facts
             slots=max(1, number),
         ),
         enforces=ENFORCES,
-        version="kolejka",
+        version=KOLEJKA,
     )
 
 

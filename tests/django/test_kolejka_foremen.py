@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.db import connection
 from django.utils import timezone
 
-from grid.core import access, bulk, foremen, offers, outbox, records
+from grid.core import access, bulk, doctor, foremen, offers, outbox, records
 from grid.core.conf import conf
 from grid.core.dispatcher import Dispatcher
 from grid.core.models import Attempt, BlobOwner, Delivery, Node, Secret, Task
 from grid.core.reconciler import Reconciler
 from tasks.dialects.kolejka_foremen import read_wish
+from tasks.views import Level
 from tests.django import builders as given
 from tests.django.kolejkas import TASK, Program, a_client, a_foreman
-from tests.django.test_races import at_once
 from tests.support.publishers import RecordingPublisher
 
 pytestmark = pytest.mark.django_db
@@ -219,6 +220,18 @@ def test_the_dispatcher_gives_a_foreman_nothing_and_sees_what_it_has() -> None:
     assert foreman.dequeue() == []
 
 
+def test_the_doctor_knows_that_a_foreman_is_never_ready() -> None:
+    a_foreman().dequeue()
+    conf().dir.mkdir(parents=True, exist_ok=True)
+
+    def finding(now: datetime) -> Any:
+        return next(one for one in doctor.examine(now) if one.name == "node kolejka-foreman-old")
+
+    assert finding(timezone.now()).level is Level.PASS
+    gone = finding(timezone.now() + timedelta(minutes=5))
+    assert (gone.level, "grid node remove" in gone.hint) == (Level.WARN, True)
+
+
 def test_a_quota_of_running_tasks_holds_for_foremen_too(settings: Any) -> None:
     quota = settings.GRID.user_quota.model_copy(update={"running": 2})
     settings.GRID = settings.GRID.model_copy(update={"user_quota": quota})
@@ -265,6 +278,7 @@ def test_a_callback_is_told_in_the_words_of_the_task_and_signed() -> None:
 # --------------------------------------------------------------------------------------------------------------- races
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
 def test_eight_pollers_hand_out_each_of_a_thousand_tasks_once() -> None:
     offers.forget()
@@ -278,15 +292,19 @@ def test_eight_pollers_hand_out_each_of_a_thousand_tasks_once() -> None:
         user.groups.add(Group.objects.get(name="Processors"))
         users.append(user)
     access.forget()
-    wish = read_wish({"concurency": 25, "limits": {}, "tags": ["hostname:x"]})
+    wish = read_wish({"concurency": 50, "limits": {}, "tags": ["hostname:x"]})
 
     def poll(user: Any) -> list[str]:
         found: list[str] = []
-        while tasks := foremen.dequeue(user, wish, timezone.now()):
-            found += [one["id"] for one in tasks]
+        try:
+            while tasks := foremen.dequeue(user, wish, timezone.now()):
+                found += [one["id"] for one in tasks]
+        finally:
+            connection.close()
         return found
 
-    handed = [one for part in at_once(*(partial(poll, user) for user in users)) for one in part]
+    with ThreadPoolExecutor(len(users)) as pool:
+        handed = [one for part in pool.map(poll, users) for one in part]
     assert len(handed) == 1000
     assert max(Counter(handed).values()) == 1
     assert Attempt.objects.count() == 1000
