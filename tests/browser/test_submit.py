@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -285,3 +287,16 @@ def test_what_is_large_is_hashed_part_by_part(visits: Visits, world: World, tmp_
     page.locator("#id_args").fill("wc -c large.bin")
     expect(page.locator("#preview")).to_contain_text("1 file, 10.9M, 0 already stored")
     assert sent_and_printed(page, world).split()[0] == str(16 * 700 * 1024)
+
+
+def test_the_command_line_says_the_same_before_a_submit(world: World, tmp_path: Path, content: bytes) -> None:
+    folder = a_folder(tmp_path, content)
+    told, refused = (_dry_run(world, folder, *more) for more in ((), ("--memory", "64X")))
+    assert (told.returncode, "1 file would be sent" in told.stderr) == (0, True)
+    assert (refused.returncode, "is not a size" in refused.stderr) == (2, True)
+
+
+def _dry_run(world: World, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from grid.cli import main; main()", "submit", str(folder), "--dry-run", *more]
+    environment = world.grid.client_environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
