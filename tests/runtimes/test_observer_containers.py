@@ -106,7 +106,7 @@ def test_grid_observe_runs_a_command_within_a_container(observer: RunningObserve
         "--socket",
         f"{INSIDE}/socket",
         "--time",
-        "500ms",
+        "3s",
         "--",
         "/bin/sh",
         "-c",

@@ -115,9 +115,10 @@ def test_a_deadline_ends_all_that_is_in_the_session_and_nothing_else(observer: R
     begun = time.monotonic()
     with observer.client.open() as other, observer.client.open() as session:
         bystander = start(other, "sleep", "100")
-        session.limit(time="300ms")
         # Of its own session and process group, which no signal to a group would reach.
-        shell(session, f"setsid sh -c '{SPIN}' & {SPIN}").wait(PATIENCE_SECONDS)
+        program = shell(session, f"setsid sh -c '{SPIN}' & {SPIN}")
+        session.limit(time="300ms")
+        program.wait(PATIENCE_SECONDS)
         assert time.monotonic() - begun >= 0.29
         eventually(lambda: session.stats().get("ended") == "time_limit", PATIENCE_SECONDS)
         assert groups_named(session.id) == []
