@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from grid.core import tokens
 from grid.core.models import Attempt, AuditEntry, Node, Policy, Task, Token
+from grid.core.people import tokens
 
 if TYPE_CHECKING:
     AnyAdmin = admin.ModelAdmin[Any]

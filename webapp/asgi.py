@@ -30,7 +30,7 @@ from django.core.handlers.exception import convert_exception_to_response
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 
-from grid.core.store import get_store
+from grid.core.contents.store import get_store
 from webapp import allocator
 from webapp.middleware import browser_policy
 from webapp.wsgi import application as wsgi_application

@@ -21,9 +21,9 @@ from django.utils import timezone
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
-from grid.core import throttle, tokens
 from grid.core.models import Node
-from grid.core.tokens import Scope
+from grid.core.people import throttle, tokens
+from grid.core.people.tokens import Scope
 from tasks.errors import NotAllowed
 from webapp.live import in_thread
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from grid.core import storecheck
+from grid.core.contents import storecheck
 from grid.core.models import Lock, Node
 from grid.core.wake import DISPATCHER
 from tasks.model import Record

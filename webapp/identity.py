@@ -26,9 +26,9 @@ from django.utils import timezone
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
-from grid.core import audit
 from grid.core.conf import conf
-from grid.core.identity import Admission, Outsider, account_of
+from grid.core.people import audit
+from grid.core.people.identity import Admission, Outsider, account_of
 from tasks.errors import NotAllowed
 
 logger = logging.getLogger(__name__)

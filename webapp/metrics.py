@@ -25,10 +25,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from grid.core import lag, nodes
+from grid.core import nodes
 from grid.core.conf import conf
 from grid.core.models import Attempt, Blob, Event, Lock, Node, Task
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
+from grid.core.reading import lag
 from grid.core.wake import DISPATCHER
 from tasks.errors import GridError
 from tasks.states import AttemptState, Phase, TaskState

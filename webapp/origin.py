@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
 
-from grid.core import audit
+from grid.core.people import audit
 
 _Answer = Callable[[HttpRequest], HttpResponseBase]
 

@@ -16,8 +16,9 @@ from django.http import HttpRequest, QueryDict
 from django.http.multipartparser import MultiPartParser
 from django.utils.datastructures import MultiValueDict
 
-from grid.core import access, intake
+from grid.core import intake
 from grid.core.conf import conf
+from grid.core.people import access
 from grid.folder import MAX_SPEC_BYTES, SPEC_NAMES, Overrides, Package, read_folder
 from tasks.errors import Fault, SpecError
 from tasks.jsontext import parse_json

@@ -13,9 +13,11 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from grid.core import access, blobs, intake, quotas
+from grid.core import intake
+from grid.core.contents import blobs
+from grid.core.contents.store import Stored
 from grid.core.models import InputFile, Task
-from grid.core.store import Stored
+from grid.core.people import access, quotas
 from tasks.errors import Conflict, NotAllowed
 from tasks.states import TaskState
 

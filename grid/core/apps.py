@@ -20,8 +20,8 @@ class CoreConfig(AppConfig):
         """Make the groups after migrations, and see changes of memberships and permissions at once."""
         from django.contrib.auth.models import Group, User
 
-        from grid.core import access, audit
-        from grid.core.groups import make_groups
+        from grid.core.people import access, audit
+        from grid.core.people.groups import make_groups
 
         def changed(**sent: Any) -> None:
             access.forget()

@@ -10,10 +10,11 @@ from functools import lru_cache
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from grid.core import access, intake, policy, quotas, records, standing
+from grid.core import intake, policy, records
 from grid.core.conf import conf
 from grid.core.intake import Wanted
 from grid.core.models import InputFile, Task
+from grid.core.people import access, quotas, standing
 from grid.core.rows import insert
 from tasks.errors import Conflict, Fault, SpecError
 from tasks.limits import Limits

@@ -8,9 +8,10 @@ from itertools import islice
 
 from django.contrib.auth.models import User
 
-from grid.core import access, intake, offers, policy, quotas, standing
+from grid.core import intake, offers, policy
 from grid.core.conf import conf
-from grid.core.similar import similar
+from grid.core.people import access, quotas, standing
+from grid.core.reading.similar import similar
 from tasks.errors import Fault, SpecError
 from tasks.limits import Limits
 from tasks.spec import TaskSpec, parse_spec

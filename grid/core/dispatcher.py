@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
 
-from grid.core import locks, quotas, records, snapshot
+from grid.core import locks, records, snapshot
+from grid.core.broker.publisher import Publisher
 from grid.core.conf import GridSettings
 from grid.core.models import Attempt, Node, Task
-from grid.core.publisher import Publisher
+from grid.core.people import quotas
 from grid.core.wake import DISPATCHER
 from tasks.errors import Stale
 from tasks.placement import Decision, NodeView, Placement, Reservation, current_shares, decide

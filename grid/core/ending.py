@@ -10,9 +10,10 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from grid.core import mirror, offers, policy, records, standing
+from grid.core import mirror, offers, policy, records
 from grid.core.conf import conf
 from grid.core.models import Attempt
+from grid.core.people import standing
 from grid.core.records import Again, Ending, Larger
 from tasks.limits import Limits
 from tasks.retry import EndedAttempt, RetryDecision, RetryPolicy, after_attempt

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from django.db import transaction
 
-from grid.core.hub import hub
 from grid.core.models import Event
+from grid.core.reading.hub import hub
 from grid.core.rows import insert
 
 Datum = str | int | float | bool | None

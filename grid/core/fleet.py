@@ -8,9 +8,10 @@ from datetime import datetime
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from grid.core import audit, offers, tokens, wake
+from grid.core import offers, wake
 from grid.core.models import Attempt, Node, Token
-from grid.core.tokens import Scope
+from grid.core.people import audit, tokens
+from grid.core.people.tokens import Scope
 from tasks.errors import Conflict, Fault, NotFound, SpecError
 from tasks.names import node_name_fault
 from tasks.states import AttemptState, NodeMode

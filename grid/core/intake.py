@@ -11,11 +11,13 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from grid.core import access, blobs, offers, policy, quotas, records, standing
+from grid.core import offers, policy, records
 from grid.core.conf import conf
+from grid.core.contents import blobs
+from grid.core.contents.store import Stored
 from grid.core.models import InputFile, Secret, Task
+from grid.core.people import access, quotas, standing
 from grid.core.rows import insert
-from grid.core.store import Stored
 from tasks.errors import Conflict, Fault, SpecError, TooLarge
 from tasks.files import FileSpec
 from tasks.limits import Limits

@@ -8,8 +8,10 @@ from datetime import datetime
 
 from django.contrib.auth.models import User
 
-from grid.core import access, again, audit, lists, records
+from grid.core import again, records
 from grid.core.models import Task
+from grid.core.people import access, audit
+from grid.core.reading import lists
 from tasks.errors import Conflict, Fault, GridError, NotAllowed, SpecError
 from tasks.states import FINAL_STATES, TaskState
 from tasks.views import MOST_MANY, ManyBody, ManyItem, ManyView

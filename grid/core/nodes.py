@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import BinaryIO
 
-from grid.core import blobs, brokerusers, logs, offers, records, secretbox, snapshot, wake
+from grid.core import logs, offers, records, secretbox, snapshot, wake
+from grid.core.broker import logins
 from grid.core.conf import conf
+from grid.core.contents import blobs
+from grid.core.contents.store import Stored, get_store
 from grid.core.ending import lost
 from grid.core.models import Attempt, InputFile, Node, Secret, Task
-from grid.core.store import Stored, get_store
 from tasks.errors import Conflict, NotFound, Stale
 from tasks.limits import LIMIT_NAMES, Limits
 from tasks.order import (
@@ -64,7 +66,7 @@ def hello(node: Node, said: Hello, now: datetime, key: str = "") -> Welcome:
     wake.dispatcher()
     return Welcome(
         node=node.name,
-        broker_url=brokerusers.url_for(node, key),
+        broker_url=logins.url_for(node, key),
         queue=node.queue,
         lease_seconds=conf().lease_seconds,
         heartbeat_seconds=conf().heartbeat,

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from django.db import transaction
 
-from grid.core import blobs, logs, nodes
+from grid.core import logs, nodes
+from grid.core.contents import blobs
 from grid.core.ending import judged
 from grid.core.models import Attempt, Node, OutputFile
 from grid.core.rows import insert

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from grid.core import outbox, standing
 from grid.core.conf import GridSettings
+from grid.core.delivery import outbox
+from grid.core.people import standing
 from tasks.errors import Fault
 from tasks.limits import LIMIT_NAMES, Limits, combine
 from tasks.placement import Demand

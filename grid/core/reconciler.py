@@ -11,13 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q
 
-from grid.core import accounting, ending, records, retention, snapshot
-from grid.core.clockwatch import grant_again
+from grid.core import ending, records, snapshot
+from grid.core.broker.publisher import Publisher
 from grid.core.conf import GridSettings
 from grid.core.dispatcher import Dispatcher
-from grid.core.heat import Sampler
 from grid.core.models import Attempt, Task
-from grid.core.publisher import Publisher
+from grid.core.people import accounting
+from grid.core.upkeep import retention
+from grid.core.upkeep.clockwatch import grant_again
+from grid.core.upkeep.heat import Sampler
 from tasks.states import ACTIVE_STATES, AttemptState, NodeMode, Phase
 from tasks.verdicts import Verdict
 

@@ -15,8 +15,10 @@ from typing import Any
 
 from django.db import transaction
 
-from grid.core import audit, events, outbox, wake
+from grid.core import events, wake
+from grid.core.delivery import outbox
 from grid.core.models import Attempt, Demand, Dependency, Node, Task
+from grid.core.people import audit
 from grid.core.rows import insert
 from tasks.states import ACTIVE_STATES, FINAL_STATES, AttemptState, Phase, TaskState
 from tasks.verdicts import Judgement, Verdict, final_state, other

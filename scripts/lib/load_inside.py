@@ -25,13 +25,13 @@ from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from grid.core import fleet, intake, nodes  # noqa: E402
+from grid.core.broker.publisher import Publisher  # noqa: E402
 from grid.core.conf import conf  # noqa: E402
 from grid.core.dispatcher import Dispatcher  # noqa: E402
 from grid.core.ids import new_id  # noqa: E402
 from grid.core.models import Attempt, Demand, Event, Lock, Node, Task  # noqa: E402
-from grid.core.publisher import Publisher  # noqa: E402
+from grid.core.people.tokens import Scope, create  # noqa: E402
 from grid.core.rows import insert  # noqa: E402
-from grid.core.tokens import Scope, create  # noqa: E402
 from tasks.order import Capacity, Facts, Hello  # noqa: E402
 from tasks.states import AttemptState, TaskState  # noqa: E402
 from tasks.verdicts import Verdict, VerdictClass  # noqa: E402

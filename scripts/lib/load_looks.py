@@ -24,9 +24,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from grid.core import access, standing
 from grid.core.models import Delivery, Task
-from grid.core.tokens import Scope, create
+from grid.core.people import access, standing
+from grid.core.people.tokens import Scope, create
 from tasks.states import TaskState
 from tasks.terms import Rules
 from tasks.verdicts import Verdict

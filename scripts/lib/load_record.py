@@ -20,7 +20,7 @@ from django.contrib.auth.models import Group, User
 from django.db import models, transaction
 from django.utils import timezone
 
-from grid.core import heat, nodes, outcomes
+from grid.core import nodes, outcomes
 from grid.core.ids import new_id
 from grid.core.models import (
     Attempt,
@@ -39,6 +39,7 @@ from grid.core.models import (
     Token,
 )
 from grid.core.rows import insert
+from grid.core.upkeep import heat
 from tasks.states import AttemptState, Phase, TaskState
 from tasks.verdicts import CLASS_OF, Verdict
 from tests.django import builders as given

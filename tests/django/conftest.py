@@ -10,8 +10,9 @@ from django.conf import LazySettings
 from django.db import connection, connections
 from pytest_django import DjangoDbBlocker
 
-from grid.core import access, offers, quotas, tokens
-from grid.core.store import get_store
+from grid.core import offers
+from grid.core.contents.store import get_store
+from grid.core.people import access, quotas, tokens
 
 
 def pytest_configure(config: pytest.Config) -> None:

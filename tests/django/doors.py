@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from grid.core import tokens
 from grid.core.models import Node
-from grid.core.tokens import Scope
+from grid.core.people import tokens
+from grid.core.people.tokens import Scope
 from webapp.asgi import application
 
 EVERY_SCOPE = (Scope.READ, Scope.SUBMIT, Scope.ADMIN)

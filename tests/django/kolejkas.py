@@ -8,8 +8,8 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
-from grid.core import access
-from grid.core.tokens import Scope
+from grid.core.people import access
+from grid.core.people.tokens import Scope
 from tests.django import builders as given
 from tests.django import doors
 

@@ -13,9 +13,10 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from grid.core import intake, logs, outcomes, secretbox, tokens
+from grid.core import intake, logs, outcomes, secretbox
 from grid.core.models import Delivery, Secret, Task
-from grid.core.tokens import Scope
+from grid.core.people import tokens
+from grid.core.people.tokens import Scope
 from tests.django import builders as given
 from tests.django import doors
 from webapp.api.routes import api

@@ -7,7 +7,7 @@ from django.test import Client
 from django.utils import timezone
 
 from grid.core.models import Attempt, Token
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tests.django import builders as given
 from tests.django import doors
 

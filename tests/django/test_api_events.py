@@ -13,8 +13,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from grid.core import records
-from grid.core.hub import POLL_SECONDS
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
+from grid.core.reading.hub import POLL_SECONDS
 from tests.django import builders as given
 from tests.django import doors
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from grid.core import outcomes, records
 from grid.core.models import Task
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tasks.views import TaskPage, TaskView
 from tests.django import builders as given
 from tests.django import doors

@@ -10,9 +10,11 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.test import Client
 
-from grid.core import audit, fleet, people, records, removal, standing, tokens
+from grid.core import fleet, records
 from grid.core.models import AuditEntry
-from grid.core.tokens import Scope
+from grid.core.people import audit, members, standing, tokens
+from grid.core.people.tokens import Scope
+from grid.core.upkeep import removal
 from tasks.terms import Rules
 from tests.django import builders as given
 from tests.django import doors
@@ -27,7 +29,7 @@ def noted(action: str) -> list[AuditEntry]:
 
 
 def test_log_ins_are_noted_with_their_address_and_no_password() -> None:
-    people.add("eve", "a long enough word", groups=["Clients"])
+    members.add("eve", "a long enough word", groups=["Clients"])
     browser = Client(REMOTE_ADDR="192.0.2.7")
     browser.post("/login/", {"username": "eve", "password": "wrong one"})
     browser.post("/login/", {"username": "hunter2", "password": "eve"})
@@ -60,9 +62,9 @@ def test_what_is_done_through_the_api_is_noted_with_who_asked() -> None:
 
 def test_people_policies_tokens_and_nodes_are_noted() -> None:
     root = given.a_user("root", staff=True)
-    people.add("eve", "a long enough word")
-    people.set_password("eve", "another long word")
-    people.set_groups(eve := people.find("eve"), ["Managers"])
+    members.add("eve", "a long enough word")
+    members.set_password("eve", "another long word")
+    members.set_groups(eve := members.find("eve"), ["Managers"])
     standing.decide(Group.objects.get(name="Managers"), Rules(share=True), by="root", now=NOW)
     fleet.add("beta", by=root, renew=False, now=NOW)
     fleet.remove("beta", by="root", now=NOW)

@@ -14,7 +14,7 @@ from grid.cli import main
 from grid.client import Client
 from grid.core import outcomes
 from grid.core.models import Task, Token
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tasks.accounts import NewPersonBody, PersonChange, TokenBody
 from tasks.errors import Conflict, NotAllowed, NotFound, SpecError
 from tasks.terms import Quota, Rules

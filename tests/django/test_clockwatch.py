@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from grid.core import locks, snapshot
-from grid.core.clockwatch import ClockWatch, grant_again
 from grid.core.conf import GridSettings
 from grid.core.dispatcher import Dispatcher
 from grid.core.models import Attempt, Node
 from grid.core.reconciler import Reconciler
+from grid.core.upkeep.clockwatch import ClockWatch, grant_again
 from grid.core.wake import DISPATCHER
 from tasks.states import AttemptState, TaskState
 from tasks.verdicts import Verdict

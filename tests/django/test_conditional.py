@@ -10,7 +10,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.utils import timezone
 
 from grid.core import records
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tests.django import builders as given
 from tests.django import doors
 

@@ -13,11 +13,11 @@ from kombu import Connection
 
 from grid.celery import queue_of
 from grid.core import locks, nodes, records, snapshot
+from grid.core.broker.publisher import Publisher
 from grid.core.conf import conf
 from grid.core.dispatcher import Dispatcher
-from grid.core.explain import explain
 from grid.core.models import Attempt, Demand, Task
-from grid.core.publisher import Publisher
+from grid.core.reading.explain import explain
 from grid.core.reconciler import Reconciler
 from grid.core.wake import DISPATCHER
 from tests.django import builders as given

@@ -11,10 +11,13 @@ import redis
 from django.test import Client
 from django.utils import timezone
 
-from grid.core import broker, doctor, fleet, locks, nodes, storecheck
+from grid.core import fleet, locks, nodes
+from grid.core.broker import condition
 from grid.core.conf import conf
-from grid.core.store import Store, get_store
-from grid.core.storecheck import KEEP_SECONDS, StoreCheck
+from grid.core.contents import storecheck
+from grid.core.contents.store import Store, get_store
+from grid.core.contents.storecheck import KEEP_SECONDS, StoreCheck
+from grid.core.upkeep import doctor
 from grid.core.wake import DISPATCHER
 from tasks.views import Finding, Level
 from tests.django import builders as given
@@ -95,7 +98,7 @@ class TestTheBroker:
         one.kill()
 
     def test_that_keeps_its_messages_is_well(self, running: Broker) -> None:
-        said = {one.name: one for one in broker.look(running.url)}
+        said = {one.name: one for one in condition.look(running.url)}
         assert {name: one.level for name, one in said.items()} == {
             "broker-memory": Level.PASS,
             "broker-persistence": Level.PASS,
@@ -105,29 +108,29 @@ class TestTheBroker:
         with redis.Redis.from_url(running.url) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
             client.config_set("appendonly", "no")
-            said = {one.name: one for one in broker.look(running.url)}
+            said = {one.name: one for one in condition.look(running.url)}
             assert [one.level for one in said.values()] == [Level.WARN, Level.WARN]
             assert "noeviction" in said["broker-memory"].hint
             assert "appendonly yes" in said["broker-persistence"].hint
             with no_memory(client):
-                assert next(broker.look(running.url)).level is Level.FAIL
+                assert next(condition.look(running.url)).level is Level.FAIL
             client.config_set("maxmemory-policy", "noeviction")
             with no_memory(client):
-                full = next(broker.look(running.url))
+                full = next(condition.look(running.url))
             assert (full.level, "raise maxmemory" in full.hint) == (Level.FAIL, True)
 
     def test_that_cannot_write_is_told_of(self) -> None:
-        said = broker.persistence({"aof_enabled": 1, "aof_last_write_status": "err"})
+        said = condition.persistence({"aof_enabled": 1, "aof_last_write_status": "err"})
         assert (said.level, said.detail) == (Level.FAIL, "aof_last_write_status is err")
 
     def test_that_may_not_be_asked_is_told_of(self, running: Broker) -> None:
         with redis.Redis.from_url(running.url) as client:
             client.acl_setuser("grid", enabled=True, passwords=["+pass"], keys=["*"], commands=["+@all", "-info"])
-        (said,) = broker.look(running.url.replace("redis://", "redis://grid:pass@"))
+        (said,) = condition.look(running.url.replace("redis://", "redis://grid:pass@"))
         assert (said.level, said.hint) == (Level.WARN, "allow its user the command INFO")
 
     def test_of_another_protocol_is_left_alone(self) -> None:
-        assert list(broker.look("amqp://guest@127.0.0.1:1//")) == []
+        assert list(condition.look("amqp://guest@127.0.0.1:1//")) == []
 
 
 class TestTheStore:

@@ -10,13 +10,16 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from grid.core import doctor, explain, fleet, locks, nodes, outcomes, records, snapshot, tokens
+from grid.core import fleet, locks, nodes, outcomes, records, snapshot
+from grid.core.broker.publisher import Publisher
 from grid.core.conf import conf
 from grid.core.dispatcher import LOCK_SECONDS, Dispatcher
 from grid.core.models import Attempt, Node, Task, Token
-from grid.core.publisher import Publisher
+from grid.core.people import tokens
+from grid.core.people.tokens import Scope
+from grid.core.reading import explain
 from grid.core.reconciler import Reconciler
-from grid.core.tokens import Scope
+from grid.core.upkeep import doctor
 from grid.core.wake import DISPATCHER
 from tasks.errors import Conflict, NotAllowed, NotFound, SpecError
 from tasks.states import NodeMode, Phase, StopCause

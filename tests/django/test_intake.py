@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from grid.core import access, intake
+from grid.core import intake
 from grid.core.models import InputFile, Task
+from grid.core.people import access
 from tasks.errors import Conflict, NotFound, SpecError
 from tests.django import builders as given
 

@@ -12,9 +12,10 @@ from django.conf import LazySettings
 from django.contrib.auth.models import Group
 from django.utils import timezone
 
-from grid.core import access, outcomes
+from grid.core import outcomes
+from grid.core.contents.sweeping import Grace, unused
 from grid.core.models import Blob, Reference, Task
-from grid.core.sweeping import Grace, unused
+from grid.core.people import access
 from tasks.limits import Limits
 from tests.django import builders as given
 from tests.django import doors

@@ -14,11 +14,15 @@ from django.contrib.auth.models import Group
 from django.db import connection
 from django.utils import timezone
 
-from grid.core import access, bulk, doctor, foremen, offers, outbox, records
+from grid.core import bulk, offers, records
 from grid.core.conf import conf
+from grid.core.delivery import outbox
 from grid.core.dispatcher import Dispatcher
+from grid.core.kolejka import foremen
 from grid.core.models import Attempt, BlobOwner, Delivery, Node, Secret, Task
+from grid.core.people import access
 from grid.core.reconciler import Reconciler
+from grid.core.upkeep import doctor
 from tasks.dialects.kolejka_foremen import read_wish
 from tasks.views import Level
 from tests.django import builders as given

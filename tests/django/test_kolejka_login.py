@@ -10,9 +10,9 @@ from django.core.signing import dumps
 from django.test import Client
 from django.utils import timezone
 
-from grid.core import people, tokens
 from grid.core.models import Failures, Task
-from grid.core.tokens import Scope
+from grid.core.people import members, tokens
+from grid.core.people.tokens import Scope
 from tasks.limits import Limits
 from tests.django import builders as given
 from tests.django import doors
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.django_db
 
 def test_a_password_and_a_token_of_ones_own_log_in(settings: LazySettings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    people.add("eve", "a long enough password")
-    eve, bob = people.find("eve"), given.a_user("bob")
+    members.add("eve", "a long enough password")
+    eve, bob = members.find("eve"), given.a_user("bob")
     assert Program(eve, "a long enough password").login == {"status": "OK"}
     assert Program(eve, doors.a_token(eve, Scope.READ)).login == {"status": "OK"}
     for wrong in ("wrong", doors.a_token(bob, Scope.READ), "grid_nonsense"):
@@ -61,11 +61,11 @@ def test_a_session_ends_with_its_token_its_password_or_its_account() -> None:
     by_password = Program(ada, "a long enough password")
     by_password.ask("GET", "settings/")
     assert by_password.status == 200
-    people.set_active(ada, active=False)
+    members.set_active(ada, active=False)
     by_password.ask("GET", "settings/")
     assert by_password.status == 403
-    people.set_active(ada, active=True)
-    people.set_password("ada", "another long password")
+    members.set_active(ada, active=True)
+    members.set_password("ada", "another long password")
     by_password.ask("GET", "settings/")
     assert by_password.status == 403
 

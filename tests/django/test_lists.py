@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from grid.core import lists
 from grid.core.models import Task
+from grid.core.reading import lists
 from tasks.errors import SpecError
 from tests.django import builders as given
 

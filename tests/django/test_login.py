@@ -12,8 +12,8 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 
-from grid.core import people
 from grid.core.models import AuditEntry, Failures
+from grid.core.people import members
 from tests.django import builders as given
 from tests.django import doors
 
@@ -162,7 +162,7 @@ def test_a_log_in_begins_a_new_session_which_ends_in_time(account: str, settings
 def test_another_password_logs_out_everywhere(account: str) -> None:
     one, two = Client(), Client()
     assert [log_in(client, account).status_code for client in (one, two)] == [302, 302]
-    people.set_password("ada", "an even longer password")
+    members.set_password("ada", "an even longer password")
     assert [client.get("/nodes/").status_code for client in (one, two)] == [302, 302]
     assert one.get("/api/v1/whoami").status_code == 401
 

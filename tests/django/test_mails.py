@@ -14,8 +14,8 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.message import EmailMessage
 from django.utils import timezone
 
-from grid.core import mails
 from grid.core.conf import GridSettings, SettingsError
+from grid.core.delivery import mails
 from grid.core.models import MailWish, Task
 from tests.django import builders as given
 from tests.django import doors

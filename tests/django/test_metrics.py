@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from grid.core import fleet, locks, nodes, outcomes
 from grid.core.conf import conf
 from grid.core.dispatcher import Dispatcher
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from grid.core.wake import DISPATCHER
 from tasks.states import Phase
 from tests.django import builders as given

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from django_celery_results.models import TaskResult
 
-from grid.core import blobs, explain, intake, logs, nodes, outcomes, present, records, secretbox, snapshot
+from grid.core import intake, logs, nodes, outcomes, records, secretbox, snapshot
+from grid.core.contents import blobs
 from grid.core.models import Attempt, Secret
+from grid.core.reading import explain, present
 from tasks.errors import Conflict, NotFound, Stale
 from tasks.order import Foreign, Hello
 from tasks.outcome import LogTail

@@ -10,9 +10,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from grid.core import heat, tokens
-from grid.core.heat import KEPT, SLICE, Moment, Sampler, slice_of
 from grid.core.models import Node, NodeSample, Token
+from grid.core.people import tokens
+from grid.core.upkeep import heat
+from grid.core.upkeep.heat import KEPT, SLICE, Moment, Sampler, slice_of
 from tests.django import builders as given
 from tests.django import doors
 

@@ -11,8 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from grid.core import accounting, queue
 from grid.core.models import CpuSlice, Demand
+from grid.core.people import accounting
+from grid.core.reading import queue
 from tests.django import builders as given
 from tests.django import doors
 

@@ -11,11 +11,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from grid.core import access, audit, people, standing, tokens
 from grid.core.ids import new_id
 from grid.core.models import Attempt, Task, Token
+from grid.core.people import access, audit, members, standing, tokens
+from grid.core.people.tokens import Scope
 from grid.core.rows import insert
-from grid.core.tokens import Scope
 from tasks.terms import Quota, Rules
 from tests.django import builders as given
 from tests.django import doors
@@ -172,7 +172,7 @@ def test_only_operators_make_tokens_for_operating(operator: Client) -> None:
 def test_a_user_shares_with_their_groups_and_sees_their_quotas() -> None:
     ada, bob = given.a_user(), given.a_user("bob")
     for user in (ada, bob):
-        people.set_groups(user, ["Clients"])
+        members.set_groups(user, ["Clients"])
     standing.decide(ada, Rules(quota=Quota(running=3)), by="root", now=NOW)
     task = given.a_task(NOW, ada)
     browser = doors.browser_of(ada)
@@ -207,7 +207,7 @@ def test_the_overview_asks_a_constant_number_of_questions(operator: Client) -> N
 
     few = asked()
     for number in range(120):
-        people.set_groups(given.a_user(f"user{number:03}"), ["Clients"])
+        members.set_groups(given.a_user(f"user{number:03}"), ["Clients"])
     assert asked() == few
     assert "Further users" in text(operator, "/staff/")
     assert "user119" in text(operator, "/staff/?after=user098")

@@ -16,9 +16,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from grid.core import access, intake, offers, outcomes, quotas, standing
+from grid.core import intake, offers, outcomes
 from grid.core.models import InputFile, Task
-from grid.core.similar import similar
+from grid.core.people import access, quotas, standing
+from grid.core.reading.similar import similar
 from tasks.limits import Limits
 from tasks.outcome import Usage
 from tasks.spec import parse_spec
@@ -386,8 +387,7 @@ def test_nothing_that_somebody_typed_comes_alive(ada: Client) -> None:
     answer = ada.post("/submit/", {"key": "k", "name": EVIL, "image": EVIL, "labels": EVIL, "other": EVIL, "spec": ""})
     page = Elements(answer.content.decode())
     assert answer.status_code == 422
-    pictures = [str(attrs.get("src")) for tag, attrs in page.found if tag == "img"]
-    assert all(address.startswith("/static/") for address in pictures)
+    assert all(str(attrs.get("src")).startswith("/static/") for tag, attrs in page.found if tag == "img")
     assert not [tag for tag, attrs in page.found if any(name.startswith("on") for name in attrs)]
     found = asked(ada, name=EVIL, image=EVIL)
     assert EVIL[:20] in found["problems"][0]["message"]

@@ -12,8 +12,9 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from grid.core import lists, many
+from grid.core import many
 from grid.core.models import AuditEntry, InputFile, Task
+from grid.core.reading import lists
 from tasks.views import ManyBody
 from tests.django import builders as given
 from tests.django import doors
@@ -199,7 +200,7 @@ def test_groups_follow_the_filter_and_say_how_far_they_looked(ada: Client, monke
     assert "2 tasks" in page_of(ada, "/?label=course%3Da")
     assert "The same failures" not in page_of(ada, "/?label=course%3Db")
     assert "The same failures" not in page_of(ada, "/?state=queued")
-    monkeypatch.setattr("grid.core.alike.MOST_COUNTED", 2)
+    monkeypatch.setattr("grid.core.reading.alike.MOST_COUNTED", 2)
     assert "newest 2 failures; older ones were not looked at" in page_of(ada)
 
 

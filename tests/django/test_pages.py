@@ -190,10 +190,10 @@ def test_nothing_that_a_stranger_wrote_comes_alive(ada: Client) -> None:
     records.cancel(cancelled, by="ada", reason=EVIL, now=now)
     for path in ("/", f"/tasks/{task.id}/", f"/tasks/{cancelled.id}/", f"/?text={EVIL}", "/nodes/"):
         page = Elements(page_of(ada, path))
-        scripts = [str(attrs.get("src")) for tag, attrs in page.found if tag == "script"]
-        assert scripts
-        assert all(src.startswith("/static/") for src in scripts)
-        assert not [tag for tag, attrs in page.found if tag == "img" or any(name.startswith("on") for name in attrs)]
+        loaded = [str(attrs.get("src")) for tag, attrs in page.found if tag in ("script", "img")]
+        assert loaded
+        assert all(src.startswith("/static/") for src in loaded)
+        assert not [tag for tag, attrs in page.found if any(name.startswith("on") for name in attrs)]
 
 
 # -------------------------------------------------------------------------------------------------------------- submit

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from django.db import transaction
 
-from grid.core import events, hub, locks, secretbox, tokens, wake
+from grid.core import events, locks, secretbox, wake
 from grid.core.conf import GridSettings, SettingsError
+from grid.core.contents.store import DirectoryStore
 from grid.core.ids import new_id, order_of
 from grid.core.models import Token
-from grid.core.store import DirectoryStore
+from grid.core.people import tokens
+from grid.core.reading import hub
 from tasks.errors import GridError, NotAllowed, NotFound, SpecError, Stale, TooLarge
 from tests.django import builders as given
 

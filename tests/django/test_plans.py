@@ -10,12 +10,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from grid.core import explain, snapshot
+from grid.core import snapshot
+from grid.core.broker.publisher import Publisher
 from grid.core.conf import conf
 from grid.core.dispatcher import MOST_HEADS, Dispatcher
 from grid.core.ids import new_id
 from grid.core.models import Attempt, Task
-from grid.core.publisher import Publisher
+from grid.core.reading import explain
 from grid.core.reconciler import Reconciler
 from grid.core.rows import insert
 from tasks.order import Capacity

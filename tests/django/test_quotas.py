@@ -11,11 +11,13 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import Group, User
 
-from grid.core import accounting, bulk, explain, intake, outcomes, quotas, standing
+from grid.core import bulk, intake, outcomes
 from grid.core.bulk import Wish
 from grid.core.conf import conf
 from grid.core.dispatcher import Dispatcher
 from grid.core.models import CpuUse, Task
+from grid.core.people import accounting, quotas, standing
+from grid.core.reading import explain
 from tasks.errors import SpecError, TooLarge
 from tasks.limits import Limits
 from tasks.states import TaskState

@@ -16,12 +16,14 @@ from typing import TypeVar
 import pytest
 from django.db import connection, transaction
 
-from grid.core import blobs, hub, nodes, records
+from grid.core import nodes, records
 from grid.core.conf import conf
+from grid.core.contents import blobs
+from grid.core.contents.store import Stored
 from grid.core.dispatcher import Dispatcher
-from grid.core.horizon import STUCK_SECONDS, Horizon
 from grid.core.models import Attempt, Blob, BlobOwner, Event, Task
-from grid.core.store import Stored
+from grid.core.reading import hub
+from grid.core.reading.horizon import STUCK_SECONDS, Horizon
 from tasks.errors import Stale
 from tests.django import builders as given
 from tests.support.node_api import eventually

@@ -17,12 +17,15 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from grid.core import access, bulk, intake, logs, outcomes, removal, retention, standing, sweeping
+from grid.core import bulk, intake, logs, outcomes
 from grid.core.bulk import Wish
 from grid.core.conf import conf
+from grid.core.contents import sweeping
+from grid.core.contents.store import get_store
+from grid.core.contents.sweeping import Grace
 from grid.core.models import Attempt, Blob, BlobOwner, Event, InputFile, OutputFile, Task
-from grid.core.store import get_store
-from grid.core.sweeping import Grace
+from grid.core.people import access, standing
+from grid.core.upkeep import removal, retention
 from tasks.errors import Conflict, SpecError
 from tasks.terms import Rules
 from tests.django import builders as given

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from grid.core import explain, present, records, snapshot
+from grid.core import records, snapshot
 from grid.core.models import Attempt, Demand, Node, Task
+from grid.core.reading import explain, present
 from tasks.order import Capacity, Order
 from tasks.placement import decide
 from tests.django import builders as given

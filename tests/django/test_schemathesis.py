@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 
 from grid.core import logs, outcomes
 from grid.core.models import Delivery
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tests.django import builders as world
 from tests.django import doors
 from webapp.api import outputs, tasks

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from grid.core import intake
 from grid.core.models import Blob
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tests.django import builders as given
 from tests.django import doors
 from webapp import asgi

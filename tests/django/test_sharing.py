@@ -11,9 +11,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from grid.core import access, intake, lists, outcomes, people, removal, standing
-from grid.core.lists import Place
+from grid.core import intake, outcomes
 from grid.core.models import Task
+from grid.core.people import access, members, standing
+from grid.core.reading import lists
+from grid.core.reading.lists import Place
+from grid.core.upkeep import removal
 from tasks.errors import Conflict, NotAllowed, NotFound, SpecError
 from tasks.terms import Rules
 from tests.django import builders as given
@@ -28,7 +31,7 @@ def a_member(name: str, *groups: str) -> User:
     for group in groups:
         Group.objects.get_or_create(name=group)
     user = given.a_user(name)
-    people.set_groups(user, groups)
+    members.set_groups(user, groups)
     return User.objects.get(pk=user.pk)
 
 
@@ -113,7 +116,7 @@ def test_a_user_may_share_with_all_groups_of_theirs(tasks: dict[str, Task]) -> N
     access.forget()
     assert sees(bob) == {"ada", "bob"}
     assert sees(ada) == {"ada"}
-    people.set_groups(bob, [])
+    members.set_groups(bob, [])
     assert sees(bob) == {"bob"}
 
 

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from grid.core.store import DirectoryStore
+from grid.core.contents.store import DirectoryStore
 
 # Begins an upload, says so, and never ends.
 WRITER = """
 import sys, time
 from pathlib import Path
-from grid.core.store import DirectoryStore
+from grid.core.contents.store import DirectoryStore
 
 def chunks():
     yield b"half"

@@ -16,10 +16,12 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from grid.core import outbox, records, removal
+from grid.core import records
 from grid.core.conf import GridSettings
+from grid.core.delivery import outbox
+from grid.core.delivery.webhooks import Courier
 from grid.core.models import Delivery, DeliveryTry, Task
-from grid.core.webhooks import Courier
+from grid.core.upkeep import removal
 from tasks import webhook
 from tasks.errors import NotAllowed, SpecError
 from tests.django import builders as given

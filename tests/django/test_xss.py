@@ -17,8 +17,9 @@ from django.urls import Resolver404, resolve
 from django.utils import timezone
 from selectolax.lexbor import LexborHTMLParser
 
-from grid.core import logs, outcomes, records, secretbox, throttle
+from grid.core import logs, outcomes, records, secretbox
 from grid.core.models import Node, Secret, Task
+from grid.core.people import throttle
 from tests.django import builders as given
 from tests.django import doors
 from tests.support.hostile import CORPUS, MARK

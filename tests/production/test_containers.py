@@ -24,9 +24,9 @@ from pytest_celery import (
 from pytest_docker_tools import container, fxtr
 
 from grid.celery import hostname_of, make_app
+from grid.core.broker.publisher import Publisher
 from grid.core.ids import new_id
 from grid.core.models import Attempt, Node, Task
-from grid.core.publisher import Publisher
 from tests.support import worker_program
 from tests.support.broker import free_port
 from tests.support.node_api import eventually

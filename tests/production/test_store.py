@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from grid.core.store import DirectoryStore, Store
-from grid.core.store_s3 import BLOCK_BYTES, Bucket, S3BlobStore
+from grid.core.contents.store import DirectoryStore, Store
+from grid.core.contents.store_s3 import BLOCK_BYTES, Bucket, S3BlobStore
 from tasks.errors import NotFound, SpecError, TooLarge, Unavailable
 from tasks.verdicts import Verdict
 from tasks.views import Level

@@ -31,15 +31,16 @@ class Node:
         self.fatal: list[str] = []
         self.cores = Cores()
         kind = workspace.probe(self.config.workspaces)
+        health = Health(lambda: gather(self.config, self.runtime, kind), directory)
         parts = Parts(
             runtime=self.runtime,
             images=Images(DockerImages(self.runtime.engine)),
             cores=self.cores,
             workspace_kind=kind,
-            health=Health(lambda: gather(self.config, self.runtime, kind), directory),
+            health=health,
         )
         self.runner = Runner(self.config, self.server, parts)
-        self.agent = Agent(self.config, self.server, self.runner, parts.health, self.fatal.append)
+        self.agent = Agent(self.config, self.server, self.runner, health, self.fatal.append)
 
     def close(self) -> None:
         """End it as SIGTERM does, and remove what it has left in the engine."""

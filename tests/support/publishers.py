@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from grid.core.broker.publisher import Publisher
 from grid.core.models import Attempt
-from grid.core.publisher import Publisher
 
 
 class RecordingPublisher(Publisher):

@@ -16,7 +16,7 @@ from typing import Self
 import httpx
 import obstore
 
-from grid.core.store_s3 import Bucket
+from grid.core.contents.store_s3 import Bucket
 from tests.support.broker import free_port
 
 KEY = "grid:operator"

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DECIDERS = [
     *(
         f"grid/core/{name}.py"
-        for name in ("dispatcher", "snapshot", "policy", "explain", "offers", "intake", "records")
+        for name in ("dispatcher", "snapshot", "policy", "reading/explain", "offers", "intake", "records")
     ),
     *(str(path.relative_to(ROOT)) for path in (ROOT / "tasks" / "placement").glob("*.py")),
 ]

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ninja import Router
 
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tasks.model import Record
 from tasks.spec import json_schema
 from webapp.auth import Allow, Request

@@ -10,8 +10,10 @@ from django.utils import timezone
 from ninja import Header, Router
 from pydantic import Field
 
-from grid.core import access, again, present
-from grid.core.tokens import Scope
+from grid.core import again
+from grid.core.people import access
+from grid.core.people.tokens import Scope
+from grid.core.reading import present
 from tasks.model import Record
 from tasks.views import TaskView
 from webapp.api.answers import answer

@@ -9,9 +9,9 @@ from django.http import HttpResponse
 from ninja import Query, Router
 from pydantic import Field
 
-from grid.core import audit
 from grid.core.models import AuditEntry
-from grid.core.tokens import Scope
+from grid.core.people import audit
+from grid.core.people.tokens import Scope
 from tasks.model import Record
 from webapp.api.answers import answer
 from webapp.auth import Allow, Request

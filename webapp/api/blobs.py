@@ -10,10 +10,11 @@ from django.utils import timezone
 from ninja import Path, Router
 from pydantic import Field
 
-from grid.core import access, intake
+from grid.core import intake
 from grid.core.conf import conf
-from grid.core.store import Stored, get_store
-from grid.core.tokens import Scope
+from grid.core.contents.store import Stored, get_store
+from grid.core.people import access
+from grid.core.people.tokens import Scope
 from tasks.errors import NotFound, TooLarge
 from tasks.model import Record
 from webapp.api.answers import BLOCK_BYTES, answer

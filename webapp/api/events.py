@@ -12,12 +12,13 @@ from django.db import DatabaseError
 from django.http import StreamingHttpResponse
 from ninja import Header, Query, Router
 
-from grid.core import access, present
 from grid.core.conf import conf
-from grid.core.horizon import horizon
-from grid.core.hub import POLL_SECONDS, hub
 from grid.core.models import Event
-from grid.core.tokens import Scope
+from grid.core.people import access
+from grid.core.people.tokens import Scope
+from grid.core.reading import present
+from grid.core.reading.horizon import horizon
+from grid.core.reading.hub import POLL_SECONDS, hub
 from tasks import cloudevents
 from tasks.views import EventView
 from webapp.auth import AllowLive, Request

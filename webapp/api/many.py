@@ -10,8 +10,9 @@ from django.http import HttpResponse
 from django.utils import timezone
 from ninja import Header, Query, Router
 
-from grid.core import alike, many
-from grid.core.tokens import Scope
+from grid.core import many
+from grid.core.people.tokens import Scope
+from grid.core.reading import alike
 from tasks.model import Record
 from tasks.views import ManyBody, ManyView
 from webapp.api.answers import answer

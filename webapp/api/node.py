@@ -10,7 +10,7 @@ from ninja import Header, Path, Query, Router
 
 from grid.core import nodes, outcomes
 from grid.core.models import Node
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tasks.errors import Conflict, NotAllowed, TooLarge
 from tasks.model import Record
 from tasks.order import Heartbeat, HeartbeatReply, Hello, Order, Session, Welcome

@@ -10,8 +10,9 @@ from django.utils import timezone
 from ninja import Path, Query, Router
 from pydantic import Field
 
-from grid.core import fleet, heat, nodes
-from grid.core.tokens import Scope
+from grid.core import fleet, nodes
+from grid.core.people.tokens import Scope
+from grid.core.upkeep import heat
 from tasks.errors import NotFound
 from tasks.model import Record
 from tasks.views import NewNode, NodeSampleView, NodeStatus

@@ -9,8 +9,9 @@ from django.utils import timezone
 from ninja import Path, Query, Router
 from pydantic import Field, TypeAdapter
 
-from grid.core import access, mails, outbox
-from grid.core.tokens import Scope
+from grid.core.delivery import mails, outbox
+from grid.core.people import access
+from grid.core.people.tokens import Scope
 from tasks.model import Record
 from tasks.notices import DeliveryPage, DeliveryView, MailView, NewWebhookSecret, WebhookSecretView
 from webapp.api.answers import answer, answer_list

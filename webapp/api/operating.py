@@ -7,8 +7,9 @@ from django.utils import timezone
 from ninja import Router
 from pydantic import TypeAdapter
 
-from grid.core import doctor, tokens
-from grid.core.tokens import Scope
+from grid.core.people import tokens
+from grid.core.people.tokens import Scope
+from grid.core.upkeep import doctor
 from tasks.accounts import NewToken, TokenBody
 from tasks.views import DoctorView, TokenView
 from webapp.api.about import server_version

@@ -8,11 +8,13 @@ from typing import Annotated
 from django.http import FileResponse, HttpResponse
 from ninja import Path, Query, Router
 
-from grid.core import access, logs, present
-from grid.core.hub import hub
+from grid.core import logs
+from grid.core.contents.store import get_store
 from grid.core.models import OutputFile
-from grid.core.store import get_store
-from grid.core.tokens import Scope
+from grid.core.people import access
+from grid.core.people.tokens import Scope
+from grid.core.reading import present
+from grid.core.reading.hub import hub
 from tasks.errors import NotFound
 from tasks.result import Result
 from tasks.states import TaskState

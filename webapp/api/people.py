@@ -10,9 +10,9 @@ from django.utils import timezone
 from ninja import Path, Query, Router
 from pydantic import Field, TypeAdapter
 
-from grid.core import accounts
 from grid.core.conf import conf
-from grid.core.tokens import Scope
+from grid.core.people import accounts
+from grid.core.people.tokens import Scope
 from tasks.accounts import (
     AccountView,
     GroupBody,

@@ -6,8 +6,8 @@ from django.http import HttpResponse
 from django.utils import timezone
 from ninja import Router
 
-from grid.core import queue
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
+from grid.core.reading import queue
 from tasks.views import QueueView
 from webapp.api.answers import answer
 from webapp.auth import Allow, Request

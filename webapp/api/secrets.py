@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from grid.core import secretbox
 from grid.core.models import Secret
-from grid.core.tokens import Scope
+from grid.core.people.tokens import Scope
 from tasks.errors import NotFound
 from tasks.model import Record
 from webapp.api.answers import answer, answer_list

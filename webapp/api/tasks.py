@@ -11,9 +11,12 @@ from django.utils import timezone
 from ninja import Header, Path, Query, Router
 from pydantic import Field
 
-from grid.core import access, bulk, checking, explain, intake, lists, present, records, removal
-from grid.core.hub import hub
-from grid.core.tokens import Scope
+from grid.core import bulk, checking, intake, records
+from grid.core.people import access
+from grid.core.people.tokens import Scope
+from grid.core.reading import explain, lists, present
+from grid.core.reading.hub import hub
+from grid.core.upkeep import removal
 from tasks.errors import Conflict, Fault, SpecError, TooLarge
 from tasks.model import Record
 from tasks.states import TaskState

@@ -12,9 +12,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from grid.core import accounts, people, quotas, standing, tokens
 from grid.core.models import Token
-from grid.core.tokens import Scope
+from grid.core.people import accounts, members, quotas, standing, tokens
+from grid.core.people.tokens import Scope
 from tasks.errors import NotFound
 from webapp.staffforms import TokenForm
 from webapp.views.people import person
@@ -72,7 +72,7 @@ def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
 def end_sessions(request: HttpRequest) -> HttpResponse:
     """Log out everywhere: here, and in every other browser."""
     user = person(request)
-    ended = people.end_sessions(user, timezone.now())
+    ended = members.end_sessions(user, timezone.now())
     logout(request)
     messages.info(request, f"You are logged out everywhere ({ended} log-in{'' if ended == 1 else 's'}).")
     return redirect("login")

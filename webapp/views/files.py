@@ -12,9 +12,9 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from grid.core import present
+from grid.core.contents.store import get_store
 from grid.core.models import OutputFile, Task
-from grid.core.store import get_store
+from grid.core.reading import present
 from tasks.errors import NotFound
 from webapp.middleware import inert
 from webapp.views.finding import task_or_404

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.http import Http404, HttpRequest
 
-from grid.core import access
 from grid.core.models import Task
+from grid.core.people import access
 from tasks.errors import NotFound
 from webapp.views.people import person
 

@@ -14,8 +14,10 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from grid.core import fleet, heat, nodes, nodeview
+from grid.core import fleet, nodes
 from grid.core.conf import conf
+from grid.core.reading import nodeview
+from grid.core.upkeep import heat
 from tasks.errors import Conflict, NotFound, SpecError
 from webapp.forms import JoinForm, NodeForm
 from webapp.views.people import only_operators, person

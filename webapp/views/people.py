@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
-from grid.core import throttle
+from grid.core.people import throttle
 from webapp import identity
 
 

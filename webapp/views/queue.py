@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from grid.core import queue
+from grid.core.reading import queue
 from webapp.views.people import person
 
 

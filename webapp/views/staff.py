@@ -14,9 +14,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from grid.core import access, accounts, audit, quotas, standing
 from grid.core.conf import conf
-from grid.core.groups import CLIENTS
+from grid.core.people import access, accounts, audit, quotas, standing
+from grid.core.people.groups import CLIENTS
 from tasks.accounts import NewPersonBody, PersonChange
 from tasks.errors import GridError
 from tasks.profiles import EVERYBODYS

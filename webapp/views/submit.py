@@ -17,10 +17,11 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_POST
 
-from grid.core import access, checking, intake
+from grid.core import checking, intake
 from grid.core.again import again
 from grid.core.models import Task
-from grid.core.similar import similar
+from grid.core.people import access
+from grid.core.reading.similar import similar
 from grid.folder import Package
 from grid.manifest import pack
 from tasks.errors import Conflict, Fault, GridError, NotAllowed, SpecError, TooLarge

@@ -14,8 +14,11 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from grid.core import access, explain, outbox, present, records
+from grid.core import records
+from grid.core.delivery import outbox
 from grid.core.models import Task
+from grid.core.people import access
+from grid.core.reading import explain, present
 from tasks.limits import Limits
 from tasks.outcome import OutputFile
 from tasks.states import TaskState

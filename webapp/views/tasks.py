@@ -17,8 +17,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from grid.core import access, alike, intake, lists, many, offers, snapshot
+from grid.core import intake, many, offers, snapshot
 from grid.core.models import Node
+from grid.core.people import access
+from grid.core.reading import alike, lists
 from tasks.errors import GridError, SpecError
 from tasks.views import MOST_MANY, ManyBody, ManyView, TaskPage
 from webapp.forms import CancelForm, FilterForm

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from grid.core import people
+from grid.core.people import members
 
 
 def add_password_options(parser: CommandParser) -> None:
@@ -22,7 +22,7 @@ def add_password_options(parser: CommandParser) -> None:
 def password_from(options: Mapping[str, Any]) -> str:
     """The password by the way that was chosen; asked for twice otherwise. Raises CommandError."""
     if options["generate"]:
-        return people.new_password()
+        return members.new_password()
     if options["stdin"]:
         return sys.stdin.readline().rstrip("\n")
     if not sys.stdin.isatty():

@@ -9,8 +9,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.views.decorators.common import no_append_slash
 
-from grid.core.kolejka import Declined
-from grid.core.tokens import Scope
+from grid.core.kolejka.clients import Declined
+from grid.core.people.tokens import Scope
 from tasks.errors import NotAllowed
 from tasks.jsontext import parse_json
 from webapp.auth import Caller, Request

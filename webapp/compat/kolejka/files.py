@@ -8,9 +8,9 @@ from typing import Any
 from django.http import FileResponse, HttpResponseBase
 from django.utils import timezone
 
-from grid.core import references
-from grid.core.references import Named
-from grid.core.store import get_store
+from grid.core.contents.store import get_store
+from grid.core.kolejka import references
+from grid.core.kolejka.references import Named
 from tasks.errors import NotAllowed, NotFound
 from webapp.api.answers import download
 from webapp.api.blobs import body_of

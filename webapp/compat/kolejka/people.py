@@ -8,7 +8,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.common import no_append_slash
 from django.views.decorators.csrf import ensure_csrf_cookie
 
-from grid.core import kolejka
+from grid.core.kolejka import clients
 from webapp.auth import Request, TooOften
 from webapp.compat.kolejka import session
 from webapp.compat.kolejka.door import fail, ok, only, told
@@ -56,4 +56,4 @@ def logout(request: HttpRequest) -> HttpResponse:
 @only("GET")
 def settings(request: Request) -> HttpResponse:
     """What clients have to know. They set each key on their own configuration: none may be called as a limit is."""
-    return ok(blob_hash_algorithm="sha256", limits=kolejka.limits_for(request.auth.user, timezone.now()))
+    return ok(blob_hash_algorithm="sha256", limits=clients.limits_for(request.auth.user, timezone.now()))

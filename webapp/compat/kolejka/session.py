@@ -19,8 +19,9 @@ from django.contrib.auth.models import User
 from django.core import signing
 from django.http import HttpRequest, HttpResponseBase
 
-from grid.core import secretbox, throttle
-from grid.core.tokens import Scope
+from grid.core import secretbox
+from grid.core.people import throttle
+from grid.core.people.tokens import Scope
 from tasks.errors import NotAllowed
 from webapp.auth import Caller, NotKnown, TooOften, of_token
 

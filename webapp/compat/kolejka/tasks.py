@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpResponse
 from django.utils import timezone
 
-from grid.core import foremen, kolejka, kolejkaview
+from grid.core.kolejka import clients, foremen, shown
 from tasks.dialects.kolejka_foremen import read_wish
 from tasks.dialects.kolejka_results import read_result
 from tasks.errors import NotAllowed, NotFound
@@ -20,11 +20,11 @@ def task(request: Request, key: str = "") -> HttpResponse:
     if request.method == "POST":
         if key:
             raise NotAllowed("a new task has no id yet")
-        return ok(task=kolejkaview.task_json(kolejka.submit(user, body_json(request), now)))
+        return ok(task=shown.task_json(clients.submit(user, body_json(request), now)))
     if request.method == "DELETE":
-        kolejka.delete_task(user, key, now)
+        clients.delete_task(user, key, now)
         return ok(deleted=True)
-    return ok(task=kolejkaview.task_json(kolejka.find(user, key), key))
+    return ok(task=shown.task_json(clients.find(user, key), key))
 
 
 @only("POST", "PUT", "GET", "HEAD", "DELETE")
@@ -39,9 +39,9 @@ def result(request: Request, key: str = "") -> HttpResponse:
         return ok(result=said)
     try:
         if request.method == "DELETE":
-            found: object = kolejka.delete_result(user, key, now)
+            found: object = clients.delete_result(user, key, now)
         else:
-            found = kolejka.result(user, key)
+            found = clients.result(user, key)
     except NotFound:
         return fail(f"Task {key[:64]} is unknown")
     if not found:
@@ -60,4 +60,4 @@ def dequeue(request: Request) -> HttpResponse:
 @only("GET")
 def stats(request: Request) -> HttpResponse:
     """How many tasks there are."""
-    return ok(**kolejka.statistics())
+    return ok(**clients.statistics())

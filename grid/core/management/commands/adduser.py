@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from grid.core import people
-from grid.core.groups import CLIENTS
 from grid.core.management.passwords import add_password_options, password_from
+from grid.core.people import members
+from grid.core.people.groups import CLIENTS
 from tasks.errors import GridError
 
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         password = password_from(options)
         groups = options["group"] or [CLIENTS]
         try:
-            people.add(options["name"], password, email=options["email"], groups=groups, staff=options["staff"])
+            members.add(options["name"], password, email=options["email"], groups=groups, staff=options["staff"])
         except GridError as error:
             raise CommandError(str(error)) from None
         if options["generate"]:

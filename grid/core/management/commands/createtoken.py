@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from grid.core.fleet import enlist
-from grid.core.tokens import Scope, create
+from grid.core.people.tokens import Scope, create
 from tasks.errors import SpecError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from grid.core.backup import BackupError, back_up
 from grid.core.conf import conf
+from grid.core.upkeep.backup import BackupError, back_up
 from tasks.units import human_size
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from grid.core.fleet import enlist
 from grid.core.models import Node, Token
-from grid.core.tokens import Scope, authenticate, create
+from grid.core.people.tokens import Scope, authenticate, create
 from tasks.errors import NotAllowed
 
 KNOWN_TOKEN = "GRIDINIT_KNOWN_TOKEN"  # noqa: S105 - the name of a variable

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from grid.core.backup import BackupError, restore
+from grid.core.upkeep.backup import BackupError, restore
 
 
 class Command(BaseCommand):

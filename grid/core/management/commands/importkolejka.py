@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from grid.core.kolejkaimport import Importer
-from grid.core.kolejkasource import Source
+from grid.core.kolejka.importing import Importer
+from grid.core.kolejka.source import Source
 from tasks.errors import GridError
 
 _MOST_PROBLEMS = 100

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from grid.core import people
 from grid.core.management.passwords import add_password_options, password_from
+from grid.core.people import members
 from tasks.errors import GridError
 
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         """Set it, and print it if it was made here."""
         password = password_from(options)
         try:
-            people.set_password(options["name"], password)
+            members.set_password(options["name"], password)
         except GridError as error:
             raise CommandError(str(error)) from None
         if options["generate"]:

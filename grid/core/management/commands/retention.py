@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from grid.core import retention
 from grid.core.conf import conf
+from grid.core.upkeep import retention
 from tasks.units import human_size
 
 

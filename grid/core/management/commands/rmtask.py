@@ -7,8 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from grid.core import records, removal
+from grid.core import records
 from grid.core.models import Task
+from grid.core.upkeep import removal
 from tasks.errors import Conflict
 from tasks.states import TaskState
 

@@ -17,15 +17,15 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError, close_old_connections, connection
 from django.utils import timezone
 
-from grid.core.brokerusers import broker_users
-from grid.core.clockwatch import ClockWatch
+from grid.core.broker.logins import broker_users
+from grid.core.broker.publisher import Publisher
 from grid.core.conf import GridSettings, conf
+from grid.core.delivery.mails import Mailer
+from grid.core.delivery.webhooks import Courier
 from grid.core.dispatcher import Dispatcher
-from grid.core.mails import Mailer
-from grid.core.publisher import Publisher
 from grid.core.reconciler import Reconciler
+from grid.core.upkeep.clockwatch import ClockWatch
 from grid.core.wake import Listener
-from grid.core.webhooks import Courier
 from tasks.errors import Stale
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The broker: wake-ups through it, its users, and what it says of itself."""

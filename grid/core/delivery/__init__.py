@@ -1,0 +1,1 @@
+"""What leaves the grid when a task ends: webhooks and e-mails."""

@@ -1,0 +1,1 @@
+"""The verbs behind kolejka's protocol, and the move from a kolejka server."""

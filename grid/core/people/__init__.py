@@ -1,0 +1,1 @@
+"""Who people are, what they may do, what was decided for them, and who did what."""
