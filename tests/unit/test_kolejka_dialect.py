@@ -79,7 +79,7 @@ def test_what_is_no_whole_number(text: object) -> None:
         read_whole(text)
 
 
-@given(some.integers(0, 2**60))
+@given(some.integers(0, 2**53))  # beyond, kolejka's numbers, which may have fractions, are not exact
 def test_sizes_come_back(size: int) -> None:
     assert read_bytes(write_bytes(size)) == size
 
