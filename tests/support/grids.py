@@ -109,6 +109,7 @@ class RunningGrid:
         node: bool = True,
         slots: int = 4,
         flower: bool = False,
+        observer: bool = False,
         environment: Mapping[str, str] | None = None,
         **settings: object,
     ) -> None:
@@ -121,7 +122,7 @@ class RunningGrid:
         self._settings: dict[str, object] = {"default_limits": dict(SMALL), **settings}
         self._added = dict(environment or {})
         self._options = ["--slots", str(slots), "--node" if node else "--no-node"]
-        self._options += ["--flower" if flower else "--no-flower"]
+        self._options += ["--flower" if flower else "--no-flower", "--observer" if observer else "--no-observer"]
         self._process: subprocess.Popen[str] | None = None
         self._client: Client | None = None
         self._lock = threading.Lock()

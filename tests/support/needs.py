@@ -36,6 +36,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: Path("/usr/bin/chromium").exists() and importlib.util.find_spec("playwright") is not None,
         "no browser for the pages; install chromium, and playwright of requirements-dev.txt",
     ),
+    "g++": (
+        lambda: _answers("dpkg-query", "--show", "g++", "python3", "zip"),
+        "nothing to make a judge's image of; install g++, python3 and zip of Debian",
+    ),
     "gcc": (lambda: _answers("gcc", "--version"), "no C compiler; install gcc and libc6-dev"),
     "registry": (
         lambda: shutil.which("docker-registry") is not None,
