@@ -77,6 +77,8 @@ def start_observer(path: Path, *options: str) -> RunningObserver:
             return probe.connect_ex(str(path)) == 0
 
     eventually(answers, START_SECONDS)
+    # It can be reached before it has swept what a former one left; what it answers comes after that.
+    running.client.sessions()
     return running
 
 
