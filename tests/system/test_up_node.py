@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs("docker", "busybox", "root")
 
 CGROUPS = Path("/sys/fs/cgroup")
 END_SECONDS = 40
-ORDER = ("flower", "node", "dispatcher", "web", "broker")
+ORDER = ("node", "web", "dispatcher", "flower", "broker")
 
 
 def test_no_argument_of_a_process_holds_a_secret(grid: RunningGrid) -> None:
