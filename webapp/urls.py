@@ -26,6 +26,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tasks/example/", tasks.example, name="tasks-example"),
     path("tasks/<str:task_id>/", task.task_page, name="task"),
     path("tasks/<str:task_id>/cancel/", task.cancel, name="task-cancel"),
+    path("tasks/<str:task_id>/remove/", task.remove, name="task-remove"),
     path("tasks/<str:task_id>/again/", again.again_page, name="task-again"),
     path("tasks/<str:task_id>/file/", files.preview, name="task-file"),
     path("tasks/<str:task_id>/picture/", files.picture, name="task-picture"),

@@ -71,6 +71,7 @@ SIGHTS: dict[str, tuple[Sight, ...]] = {
 NOT_PAGES = {
     "tasks/example/",
     "tasks/<str:task_id>/cancel/",
+    "tasks/<str:task_id>/remove/",
     "tasks/<str:task_id>/picture/",
     "tasks/<str:task_id>/log/<str:stream>/",
     "submit/check/",

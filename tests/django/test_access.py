@@ -110,6 +110,7 @@ PAGES = {
     "tasks/example/": (302, 405, 405, 302, 405),
     "tasks/<str:task_id>/": (302, 200, 404, 302, 200),
     "tasks/<str:task_id>/cancel/": (302, 405, 405, 302, 405),
+    "tasks/<str:task_id>/remove/": (302, 405, 405, 302, 405),
     "tasks/<str:task_id>/again/": (302, 200, 404, 302, 200),
     "tasks/<str:task_id>/file/": (302, 200, 404, 302, 200),
     "tasks/<str:task_id>/picture/": (302, 404, 404, 302, 404),

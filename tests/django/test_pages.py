@@ -173,6 +173,19 @@ def test_a_task_is_cancelled_from_its_page_with_a_reason(ada: Client) -> None:
     assert again.status_code == 200
 
 
+def test_a_task_is_removed_from_its_page_once_it_has_ended(ada: Client) -> None:
+    now = timezone.now()
+    waits, over = given.a_task(now), given.a_task(now, name="old one")
+    records.cancel(over, by="ada", reason="", now=now)
+    assert "Remove for good" in page_of(ada, f"/tasks/{over.id}/")
+    assert "Remove for good" not in page_of(ada, f"/tasks/{waits.id}/")
+    assert "has not ended" in ada.post(f"/tasks/{waits.id}/remove/", follow=True).content.decode()
+    bob = doors.browser_of(given.a_user("bob"))
+    assert bob.post(f"/tasks/{over.id}/remove/").status_code == 404
+    assert "old one was removed." in ada.post(f"/tasks/{over.id}/remove/", follow=True).content.decode()
+    assert ada.get(f"/tasks/{over.id}/").status_code == 404
+
+
 def test_a_task_of_somebody_else_is_not_there(ada: Client) -> None:
     task = given.a_task(timezone.now(), owner=given.a_user("bob"))
     assert "There is nothing here" in page_of(ada, f"/tasks/{task.id}/", 404)

@@ -29,6 +29,7 @@ SAME: dict[str, tuple[str, ...] | str] = {
         "GET /tasks/{task_id}/spec",
     ),
     "tasks/<str:task_id>/cancel/": ("POST /tasks/{task_id}/cancel",),
+    "tasks/<str:task_id>/remove/": ("DELETE /tasks/{task_id}",),
     "tasks/<str:task_id>/again/": ("GET /tasks/{task_id}/spec", "POST /tasks/retry", "POST /tasks/{task_id}/copy"),
     "tasks/<str:task_id>/file/": ("GET /tasks/{task_id}/files/{path}",),
     "tasks/<str:task_id>/picture/": ("GET /tasks/{task_id}/files/{path}",),

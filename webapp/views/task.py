@@ -1,4 +1,4 @@
-"""One task: verdict and reason first, then how it went, what it left, why it waits; and its cancel button."""
+"""One task: verdict and reason first, then how it went, what it left, why it waits; how it is cancelled and removed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from grid.core.delivery import outbox
 from grid.core.models import Task
 from grid.core.people import access
 from grid.core.reading import explain, present
+from grid.core.upkeep import removal
+from tasks.errors import Conflict
 from tasks.limits import Limits
 from tasks.outcome import OutputFile
 from tasks.states import TaskState
@@ -135,6 +137,22 @@ def cancel(request: HttpRequest, task_id: str) -> HttpResponse:
     return redirect("task", task_id=task.id)
 
 
+@login_required
+@require_POST
+def remove(request: HttpRequest, task_id: str) -> HttpResponse:
+    """Take a task that has ended off the record, and show the list."""
+    user, task = person(request), task_or_404(request, task_id)
+    if not access.may_change(user, task):
+        raise PermissionDenied("you may look at this task; it is somebody else's")
+    try:
+        removal.remove(task, by=user.username, now=timezone.now())
+    except Conflict as error:
+        messages.error(request, str(error))
+        return redirect("task", task_id=task.id)
+    messages.info(request, f"{task.name or task.id} was removed.")
+    return redirect("tasks")
+
+
 def timeline(task: TaskView, last: AttemptView | None, now: datetime) -> tuple[Stretch, ...]:
     """The phases of the newest attempt as parts of a bar; until it has reported, only how long it waits and runs."""
     found: dict[str, float] = {}
@@ -170,6 +188,7 @@ def commands(task: TaskView) -> tuple[Command, ...]:
         found.append(Command("Run it again", f"grid retry {task.id}", "new = task.retry()"))
         changed = ("grid copy " + task.id + " --set priority=5", "new = task.copy(priority=5)")
         found.append(Command("Run it again with changes", *changed))
+        found.append(Command("Remove it", f"grid rm {task.id}", "task.remove()"))
     else:
         found.append(Command("Why it waits", f"grid explain {task.id}", "print(task.explain().summary)"))
         found.append(Command("Cancel it", f'grid cancel {task.id} --reason "why"', 'task.cancel("why")'))
