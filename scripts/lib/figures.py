@@ -77,10 +77,11 @@ def cpu_seconds(process: int) -> float:
     return sum(map(int, fields[11:15])) / TICKS
 
 
-def rss_bytes(process: int) -> int:
-    """The memory of a process that is resident now."""
+def rss_bytes(process: int, *, peak: bool = False) -> int:
+    """The memory of a process that is resident now, or was at most: getrusage(2) would tell of its parent's too."""
+    wanted = "VmHWM:" if peak else "VmRSS:"
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(wanted):
             return int(line.split()[1]) * 1024
     return 0
 

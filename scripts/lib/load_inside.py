@@ -6,7 +6,7 @@ Run by ``load_stack``: ``load_inside.py COMMAND ARGUMENTS``, in the server's env
 from __future__ import annotations
 
 import json
-import resource
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import django
+from figures import rss_bytes
 
 django.setup()
 
@@ -152,7 +153,7 @@ def dispatch(rounds: int) -> dict[str, Any]:
         "single_cpu": sum(one[2] for one in single) / max(1, sum(one[0] for one in single)),
         "yard": sum(yard[:2]) / 2,
         "yard_single": sum(yard[1:]) / 2,
-        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "rss": rss_bytes(os.getpid(), peak=True),
     }
 
 
