@@ -19,7 +19,7 @@ from tasks.views import MOST_MANY, ManyBody, ManyItem, ManyView
 CANCEL_STATES = ",".join(state for state in TaskState if state not in FINAL_STATES)
 RETRY_STATES = str(TaskState.FAILED)
 # Windows of a list that one choice looks through.
-LOOKS = 5
+LOOKS = 3
 
 _Act = Callable[[Task], ManyItem]
 
