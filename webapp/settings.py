@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import dj_database_url
 
 from grid.core.conf import GridSettings, SettingsError
+from grid.core.people import directory
 
 GRID = GridSettings.from_environ()
 
@@ -53,7 +54,9 @@ def _database(settings: GridSettings) -> dict[str, Any]:
     elif found["ENGINE"].endswith("postgresql"):
         # Nobody waits for ever, neither for a lock nor for a process that was stopped while it held one.
         bounds = {"lock_timeout": wait_seconds, "idle_in_transaction_session_timeout": wait_seconds}
+        # Questions here are short walks of indexes that are in memory: to compile them costs more than it brings.
         texts = [f"-c {name}={round(seconds * 1000)}" for name, seconds in bounds.items()]
+        texts += ["-c jit=off", "-c random_page_cost=1.1"]
         found.setdefault("OPTIONS", {}).setdefault("options", " ".join(texts))
     return found
 
@@ -149,12 +152,15 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+if _faults := directory.faults(GRID):
+    raise SettingsError("\n".join(_faults))
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
+    *(["webapp.directory.LdapBackend"] if GRID.ldap_url else []),
     *(["webapp.identity.OpenIdBackend"] if GRID.oidc_issuer else []),
 ]
 LOGIN_URL = "login"
@@ -221,5 +227,7 @@ LOGGING = {
         # Refusals (404, 403...) are the caller's business, told in the answer.
         "django.request": {"level": "ERROR", "filters": ["refusals"]},
         "httpx": {"level": "WARNING"},
+        # It tells what was typed as a name, which may be a password; webapp.directory says what was wrong.
+        "django_auth_ldap": {"level": "ERROR"},
     },
 }

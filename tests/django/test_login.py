@@ -75,6 +75,13 @@ def test_guessing_is_slowed_down_for_the_guesser_and_for_nobody_else(account: st
     assert log_in(Client(), account, REMOTE_ADDR="10.0.0.9").status_code == 302
 
 
+def test_all_spellings_of_a_name_that_the_form_takes_for_one_are_counted_together(account: str) -> None:
+    answers = [
+        log_in(Client(), "wrong", name).status_code for name in ("ada", " ada", "ada ", "ada\t", "\uff41da", "ada")
+    ]
+    assert answers == [200] * 5 + [429]
+
+
 def test_each_further_failure_doubles_the_pause_until_a_day_without_one(account: str) -> None:
     client = Client()
     fail(client, 5)

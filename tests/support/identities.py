@@ -22,9 +22,9 @@ from tests.support.broker import free_port
 
 
 @contextmanager
-def honest_provider(people: Sequence[Mapping[str, Any]], seconds: float = 60.0) -> Iterator[str]:
+def honest_provider(people: Sequence[Mapping[str, Any]], seconds: float = 60.0, port: int = 0) -> Iterator[str]:
     """A provider that knows these people by their claims, in a process of its own; its address."""
-    port = free_port()
+    port = port or free_port()
     known = [word for one in people for word in ("--user-claims", json.dumps(dict(one)))]
     # It warns of what its own packages will remove some day.
     command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port), *known]

@@ -56,6 +56,20 @@ def account_of(who: Outsider, admission: Admission) -> User:
     return user
 
 
+def may_open(name: str, issuer: str, admission: Admission) -> bool:
+    """Whether an external log-in could open what is called ``name`` here: nothing yet, or an account that it may have.
+
+    A log-in that is given passwords is not to see those of other accounts.
+    """
+    users = list(User.objects.filter(username__iexact=name))
+    theirs = Identity.objects.filter(user__in=users, issuer=issuer).exists()
+    return not users or theirs or any(_adoptable(user, admission) for user in users)
+
+
+def _adoptable(user: User, admission: Admission) -> bool:
+    return admission.adopt and not user.is_staff and not Identity.objects.filter(user=user).exists()
+
+
 def _linked(who: Outsider, admission: Admission) -> User:
     """The account that belongs to them from now on."""
     try:
@@ -69,7 +83,7 @@ def _linked(who: Outsider, admission: Admission) -> User:
         user = User(username=who.name, email=who.email)
         user.set_unusable_password()
         user.save()
-    elif not admission.adopt or user.is_staff or Identity.objects.filter(user=user).exists():
+    elif not _adoptable(user, admission):
         raise NotAllowed(f'there is another account "{who.name}" here; ask the operator')
     Identity.objects.create(user=user, issuer=who.issuer, subject=who.subject)
     return user
