@@ -25,6 +25,7 @@ from tasks.accounts import (
     PersonChange,
     PersonDetail,
     TokenBody,
+    TokenPage,
 )
 from tasks.errors import GridError
 from tasks.result import Result as ResultRecord
@@ -45,7 +46,6 @@ from tasks.views import (
     SubmitBody,
     TaskPage,
     TaskView,
-    TokenView,
 )
 
 # A server takes its time to answer a long poll; this is how much longer than asked we listen.
@@ -64,7 +64,7 @@ _NODE = TypeAdapter(NodeStatus)
 _SAMPLES = TypeAdapter(tuple[NodeSampleView, ...])
 _QUEUE = TypeAdapter(QueueView)
 _NEW_NODE = TypeAdapter(NewNode)
-_TOKENS = TypeAdapter(tuple[TokenView, ...])
+_TOKENS = TypeAdapter(TokenPage)
 _NEW_TOKEN = TypeAdapter(NewToken)
 _ACCOUNT = TypeAdapter(AccountView)
 _PEOPLE = TypeAdapter(PeoplePage)
@@ -294,9 +294,9 @@ class Api:
         """Let the node take work again."""
         return self._get(_NODE, _json_ask("POST", _path("nodes", name, "resume"), {"reason": reason}))
 
-    def tokens(self) -> tuple[TokenView, ...]:
-        """The caller's tokens, or everybody's for operators."""
-        return self._get(_TOKENS, Ask("GET", "/tokens"))
+    def token_page(self, owner: str = "", after: str = "", limit: int = 100) -> TokenPage:
+        """A page of the caller's tokens, or of everybody's for operators, newest first."""
+        return self._get(_TOKENS, Ask("GET", "/tokens", params={"owner": owner, "after": after, "limit": str(limit)}))
 
     def create_token(self, body: TokenBody) -> NewToken:
         """Make a token of the caller's, which opens no more than the one that it is made with; its text comes once."""

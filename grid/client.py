@@ -16,7 +16,7 @@ from grid.folder import INLINE_FILE_BYTES, INLINE_TOTAL_BYTES, LocalFile, Overri
 from grid.handle import Result, Task
 from grid.saving import Progress, no_progress
 from tasks.errors import Fault, NotFound, SpecError
-from tasks.views import MOST_BULK, BulkBody, BulkTask, CheckView, SubmitBody
+from tasks.views import MOST_BULK, BulkBody, BulkTask, CheckView, SubmitBody, TokenView
 
 MAX_PAGE = 500
 # How many of the newest tasks a short id is looked up among.
@@ -143,6 +143,15 @@ class Client(Api):
             after = page.next
             if not after:
                 return
+
+    def tokens(self, owner: str = "") -> tuple[TokenView, ...]:
+        """The caller's tokens, or everybody's (or one owner's) for operators, newest first."""
+        page = self.token_page(owner, limit=MAX_PAGE)
+        found = page.items
+        while page.next:
+            page = self.token_page(owner, page.next, MAX_PAGE)
+            found += page.items
+        return found
 
     def _send_files(self, files: Mapping[str, LocalFile], progress: Progress, *, inline: bool = True) -> dict[str, str]:
         """Upload what is large, and return what is small enough to travel in the submit itself (base64 by sha256)."""

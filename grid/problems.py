@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from tasks.errors import (
+    Changed,
     Conflict,
     Fault,
     GridError,
@@ -23,6 +24,7 @@ _BY_STATUS: dict[int, type[GridError]] = {
     403: NotAllowed,
     404: NotFound,
     409: Conflict,
+    412: Changed,
     413: TooLarge,
 }
 _RETRY_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -18,6 +18,7 @@ from ninja.errors import HttpError, ValidationError
 
 from grid.core.outcomes import MissingBlobs
 from tasks.errors import (
+    Changed,
     Conflict,
     Fault,
     GridError,
@@ -42,6 +43,7 @@ _STATUS: tuple[tuple[type[GridError], int, str], ...] = (
     (NotAllowed, 403, "Not allowed"),
     (NotFound, 404, "Not found"),
     (Stale, 409, "Stale"),
+    (Changed, 412, "Changed meanwhile"),
     (Conflict, 409, "Conflict"),
     (TooLarge, 413, "Too large"),
     (Refused, 400, "Refused"),

@@ -56,6 +56,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/tokens/<int:token_id>/revoke/", account.revoke, name="account-revoke"),
     path("staff/", staff.overview, name="staff"),
     path("staff/audit/", staff.audit_page, name="staff-audit"),
+    path("staff/tokens/", staff.token_page, name="staff-tokens"),
     path("staff/users/<name:name>/", staff.user_page, name="staff-user"),
     path("staff/groups/<name:name>/", staff.group_page, name="staff-group"),
     path("admin/", admin.site.urls),

@@ -11,10 +11,10 @@ from django.contrib.auth.models import User
 from grid.core import again, records
 from grid.core.models import Task
 from grid.core.people import access, audit
-from grid.core.reading import lists
+from grid.core.reading import lists, present
 from tasks.errors import Conflict, Fault, GridError, NotAllowed, SpecError
 from tasks.states import FINAL_STATES, TaskState
-from tasks.views import MOST_MANY, ManyBody, ManyItem, ManyView
+from tasks.views import MOST_MANY, ManyBody, ManyItem, ManyView, TaskView
 
 CANCEL_STATES = ",".join(state for state in TaskState if state not in FINAL_STATES)
 RETRY_STATES = str(TaskState.FAILED)
@@ -46,6 +46,12 @@ def choose(user: User, filters: Mapping[str, str], after: str = "") -> Chosen:
         if not after:
             break
     return Chosen(tuple(ids), after)
+
+
+def shown(user: User, chosen: Chosen, count: int) -> tuple[TaskView, ...]:
+    """The first of the tasks that were chosen, as lists show them."""
+    rows = access.visible_tasks(user).filter(id__in=chosen.ids[:count])
+    return tuple(present.task_view(task) for task in rows.select_related("owner", "attempt").order_by("-id"))
 
 
 def cancel_many(user: User, body: ManyBody, now: datetime) -> ManyView:

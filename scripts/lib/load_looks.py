@@ -1,7 +1,7 @@
 """How long the server needs for each page and each list call, over a large record; and how many queries.
 
-Run by ``load_stack`` in the server's environment: ``load_looks.py``; prints JSON. The time is that of the request's
-processor, so that it does not depend on what else the machine does; with a database server of its own it is the wall's.
+Run by ``load_stack`` in the server's environment: ``load_looks.py``; prints JSON. The time is that of the processor, so
+that it does not depend on what else the machine does: the request's own, and that of PostgreSQL's process for it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ import load_inside  # noqa: F401 - first: it sets Django up
 # isort: split
 from django.contrib.auth.models import Group, User
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -75,6 +78,9 @@ MANY = ("verb=retry", "verb=cancel", "verb=retry&owner=owner3", "verb=cancel&lab
 
 def main() -> None:
     """Look at everything, as an operator and as somebody whose groups share."""
+    if connection.vendor == "postgresql":
+        connection.close()
+        connection_created.connect(_alone)
     names = _names()
     paths = [*_pages(names), *_calls(names), *_filtered(names)]
     found = []
@@ -95,11 +101,10 @@ def _look(client: Client, path: str, person: User) -> dict[str, Any]:
     for _ in range(LOOKS):
         standing.forget()
         access.forget()
-        cpu, wall = time.process_time(), time.perf_counter()
+        began = _spent()
         answer = client.get(path)
         answer.getvalue()
-        seconds = time.perf_counter() - wall if connection.vendor == "postgresql" else time.process_time() - cpu
-        took.append(seconds)
+        took.append(_spent() - began)
         if answer.status_code not in (200, 302, 403, 404, 405, 503):
             raise SystemExit(f"{path}: {answer.status_code} {answer.getvalue()[:300]!r}")
     with CaptureQueriesContext(connection) as asked:
@@ -112,6 +117,22 @@ def _look(client: Client, path: str, person: User) -> dict[str, Any]:
         "milliseconds": statistics.median(took) * 1000,
         "queries": len(asked),
     }
+
+
+def _spent() -> float:
+    """Processor seconds of this process so far, with those of the database's process that serves it."""
+    own = time.process_time()
+    if connection.vendor != "postgresql":
+        return own
+    connection.ensure_connection()
+    statistics_of = Path(f"/proc/{connection.connection.info.backend_pid}/schedstat")
+    return own + int(statistics_of.read_text().split()[0]) / 1e9
+
+
+def _alone(connection: BaseDatabaseWrapper, **_: object) -> None:
+    """Whose time is measured calls no others to help."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET max_parallel_workers_per_gather = 0")
 
 
 def _member() -> User:

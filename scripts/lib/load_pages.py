@@ -32,8 +32,9 @@ def pages(count: int, postgres: bool) -> Iterator[Figure]:
     for look in looks[:10]:
         console.print(f"  {look['milliseconds']:7.1f} ms  {_told(look)}", highlight=False)
     slow = sum(look["milliseconds"] > SLOW_MILLISECONDS for look in looks)
-    clock = "of the clock, PostgreSQL's included" if postgres else "of the processor"
-    detail = f"{found['tasks']:,} tasks, {len(looks)} looks, {slow} over the bar; time {clock}; {_told(looks[0])}"
+    whose = ", PostgreSQL's included" if postgres else ""
+    told = f"{len(looks)} looks, {slow} over the bar; time of the processor{whose}"
+    detail = f"{found['tasks']:,} tasks, {told}; {_told(looks[0])}"
     yield at_most(f"{where}: the slowest page or list", looks[0]["milliseconds"], SLOW_MILLISECONDS, "ms", detail)
     most = max(looks, key=lambda look: int(look["queries"]))
     yield at_most(f"{where}: queries of one request", most["queries"], MOST_QUERIES, "", _told(most))

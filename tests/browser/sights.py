@@ -58,6 +58,7 @@ SIGHTS: dict[str, tuple[Sight, ...]] = {
     "account/": (Sight("/account/"), Sight("/account/", BOB)),
     "staff/": (Sight("/staff/", STAFF),),
     "staff/audit/": (Sight("/staff/audit/", STAFF),),
+    "staff/tokens/": (Sight("/staff/tokens/", STAFF),),
     "staff/users/<name:name>/": (Sight(f"/staff/users/{BOB}/", STAFF),),
     "staff/groups/<name:name>/": (Sight("/staff/groups/Clients/", STAFF),),
     "api/": (Sight("/no/such/page/", status=404),),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
 from grid import Client, GridError
+from tasks.accounts import TokenBody
 from tests.browser.conftest import Visits
 from tests.browser.world import ADA, BOB, PASSWORD, STAFF, World
 
@@ -37,14 +39,53 @@ def test_people_log_in_and_out(visits: Visits, world: World, java_script_enabled
 
 def test_who_guesses_has_to_wait_and_is_told_how_long(visits: Visits) -> None:
     one = visits()
+    # As a program does, and then at the page.
+    guesser = httpx.Client(base_url=one.world.server)
+    guesser.get("/login/")
+    guess = {"username": "nobody of this name", "password": "a guess"}
+    for _ in range(5):
+        guesser.post("/login/", data={**guess, "csrfmiddlewaretoken": guesser.cookies["csrftoken"]})
+    guesser.close()
     page = one.go("/login/")
-    for _ in range(6):
-        page.get_by_label("Name").fill("nobody of this name")
-        page.get_by_label("Password").fill("a guess")
-        page.get_by_role("button", name="Log in").click()
-        expect(page.get_by_role("alert")).to_be_visible()
+    page.get_by_label("Name").fill(guess["username"])
+    page.get_by_label("Password").fill(guess["password"])
+    page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert")).to_have_text(re.compile(r"Too many wrong passwords. Try again in \d+ seconds"))
     one.forgive(429)
+
+
+@scripts
+def test_people_come_in_with_an_identity_from_elsewhere(
+    visits: Visits, world: World, provider: str, java_script_enabled: bool
+) -> None:
+    one = visits(java_script_enabled=java_script_enabled)
+    # The provider's pages have styles from the network, which is not needed here.
+    one.context.route(re.compile("^https:"), lambda route: route.abort())
+    page = one.go("/queue/")
+    page.get_by_role("link", name="Log in with your organisation").click()
+    expect(page).to_have_url(re.compile(f"^{provider}/"))
+    page.get_by_role("button", name="Deny").click()
+    expect(page.get_by_role("alert").or_(page.get_by_role("status"))).to_contain_text("refused or given up")
+    one.go("/queue/")
+    page.get_by_role("link", name="Log in with your organisation").click()
+    page.get_by_role("button", name="1001").click()
+    # They come to the page that they wanted.
+    expect(page).to_have_url(f"{world.server}/queue/")
+    expect(page.locator("details.who summary")).to_contain_text("grace")
+    one.forget_others()
+
+
+def test_an_operator_revokes_a_token_of_somebody(visits: Visits, world: World) -> None:
+    made = world.people[BOB].client.create_token(TokenBody(name="lost laptop", scopes=("read",)))
+    page = visits(STAFF).go("/staff/")
+    page.get_by_role("link", name="Tokens", exact=True).click()
+    page.get_by_label("Whose").fill(BOB)
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Revoke lost laptop of bob").click()
+    expect(page.get_by_role("status")).to_contain_text("opens nothing any more")
+    expect(page.get_by_role("button", name="Revoke lost laptop of bob")).to_have_count(0)
+    with Client(world.server, made.token) as client, pytest.raises(GridError):
+        client.list_tasks(limit=1)
 
 
 def test_a_token_is_shown_once_works_and_is_revoked(visits: Visits, world: World) -> None:

@@ -154,15 +154,23 @@ def test_files_are_dropped_on_the_page(visits: Visits, world: World, content: by
     assert sent_and_printed(page, world) == content.decode()
 
 
+def _place_of_submit(page: Page) -> object:
+    page.evaluate("scrollTo(0, 0)")
+    return page.locator("#send").bounding_box()
+
+
 def test_what_is_wrong_is_said_beside_its_field_while_one_types(visits: Visits) -> None:
     page = visits(ADA).go("/submit/")
     expect(page.locator("#faults")).to_be_hidden()
+    place = _place_of_submit(page)
     page.locator("#id_image").fill(IMAGE)
     page.locator("#id_limits\\.memory").fill("64X")
     wrong = page.locator("#fault-limits\\.memory")
     expect(wrong).to_contain_text("is not a size; write 64M")
     expect(page.locator("#id_limits\\.memory")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#faults")).to_contain_text("1 thing to mend")
+    # What is said must not move the button under a pointer that is on its way there.
+    assert _place_of_submit(page) == place
     page.locator("#id_limits\\.memory").fill("64M")
     page.get_by_text("Where and when").click()
     page.locator("#id_requires").fill("gpu:none")

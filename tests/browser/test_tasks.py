@@ -115,6 +115,19 @@ def test_rows_are_chosen_and_cancelled_together(visits: Visits, world: World, ja
     tasks[0].cancel()
 
 
+@scripts
+def test_rows_are_chosen_and_run_again(visits: Visits, world: World, java_script_enabled: bool) -> None:
+    label = f"retry_of={world.tasks['failed']}"
+    before = len(ada(world).list_tasks(label=label))
+    page = visits(ADA, java_script_enabled=java_script_enabled).go("/?state=failed&text=lab")
+    page.locator(f"#pick-{world.tasks['failed']}").check()
+    page.get_by_role("form", name="With the chosen tasks").get_by_role("button", name="Run again").click()
+    expect(page.get_by_role("status").first).to_contain_text("1 task was submitted again")
+    # The list shows what is new: a retry has no end yet.
+    assert "state=" not in page.url
+    assert len(ada(world).list_tasks(label=label)) == before + 1
+
+
 def test_what_failed_of_a_filter_is_run_again_at_once(visits: Visits, world: World) -> None:
     folder = world.grid.task_folder("sh", "-c", "exit 4", labels={"course": "statistics"})
     for task in [ada(world).submit(folder, name=f"draw {number}") for number in range(2)]:

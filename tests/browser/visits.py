@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request
 
 from tests.browser.world import World
 
 PROGRAM = "/usr/bin/chromium"
 OPTIONS = ("--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update")
+COLOURS = ("color-contrast", "link-in-text-block")
+"""The rules of axe-core that look at colours; the others find the same in light and in dark."""
 WIDE, NARROW = (1280, 900), (390, 844)
 PATIENCE_MS = 30_000
-_AXE = Axe()
 _GRAVE = ("serious", "critical")
+# The script is sent to a page once; of what it finds only the faults come back.
+_AXE = """async (rules) => {
+  const only = rules.length ? { runOnly: { type: "rule", values: rules } } : {};
+  return (await axe.run(document, { resultTypes: ["violations"], ...only })).violations;
+}"""
+_FORGET = "() => { try { localStorage.clear(); sessionStorage.clear(); } catch { /* a page without an address */ } }"
 _TOO_WIDE = """() => {
   const whole = document.scrollingElement.scrollWidth, room = innerWidth;
   if (whole <= room) return [];
@@ -29,9 +37,25 @@ class Visitor:
     """Somebody at a browser window of their own; ``faults`` is what the browser complained of while they were there."""
 
     world: World
+    who: str
     context: BrowserContext
     page: Page
     faults: list[str] = field(default_factory=list)
+
+    def arrive(self, size: tuple[int, int], color_scheme: Literal["light", "dark"]) -> None:
+        """Come with what one knows when one begins: the session, and nothing of pages visited before."""
+        self.faults = []
+        self.context.clear_cookies()
+        cookies = self.world.people[self.who].cookies if self.who else {}
+        server = self.world.server
+        self.context.add_cookies([{"name": name, "value": value, "url": server} for name, value in cookies.items()])
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        self.page.emulate_media(color_scheme=color_scheme)
+
+    def leave(self) -> None:
+        """Leave the page and forget what it kept, so that somebody can begin in this window anew."""
+        self.page.evaluate(_FORGET)
+        self.page.goto("about:blank")
 
     def go(self, address: str) -> Page:
         """Open an address of the server; ``{name}`` in it stands for the id of that task, or for the node."""
@@ -45,6 +69,11 @@ class Visitor:
     def forgive(self, status: int) -> None:
         """Forget that the browser wrote of an answer with this status, which was wanted."""
         self.faults[:] = [fault for fault in self.faults if f"status of {status}" not in fault]
+
+    def forget_others(self) -> None:
+        """Forget what the browser wrote of pages of others, on which it was on purpose."""
+        ours = (self.world.server, "a dialog", "a script broke")
+        self.faults[:] = [fault for fault in self.faults if fault.startswith(ours)]
 
     def heard(self, message: ConsoleMessage) -> None:
         """Note what the browser writes on its console as an error, such as violations of the policy."""
@@ -62,15 +91,11 @@ class Visitor:
             self.faults.append(f"asked {request.url}")
 
 
-def visitor(browser: Browser, world: World, who: str = "", **options: Any) -> Visitor:
-    """A window of ``who`` (nobody without a name); ``options`` are Playwright's of a context."""
-    width, height = options.pop("size", WIDE)
-    context = browser.new_context(viewport={"width": width, "height": height}, **options)
+def visitor(browser: Browser, world: World, who: str = "", *, java_script_enabled: bool = True) -> Visitor:
+    """A window of ``who`` (nobody without a name)."""
+    context = browser.new_context(java_script_enabled=java_script_enabled)
     context.set_default_timeout(PATIENCE_MS)
-    if who:
-        cookies = world.people[who].cookies
-        context.add_cookies([{"name": name, "value": value, "url": world.server} for name, value in cookies.items()])
-    one = Visitor(world, context, context.new_page())
+    one = Visitor(world, who, context, context.new_page())
     context.on("console", one.heard)
     context.on("dialog", one.opened)
     context.on("weberror", lambda error: one.faults.append(f"a script broke: {error.error}"))
@@ -84,9 +109,11 @@ def overflow(page: Page) -> list[str]:
     return found
 
 
-def hardships(page: Page) -> list[str]:
-    """What axe-core finds on the page that would keep somebody from using it."""
-    found = _AXE.run(page).response["violations"]
+def hardships(page: Page, rules: Sequence[str] = ()) -> list[str]:
+    """What axe-core finds on the page that would keep somebody from using it, by these rules or all that it has."""
+    if not page.evaluate("() => Boolean(window.axe)"):
+        page.evaluate(f"() => {{ {AXE_SCRIPT} }}")
+    found: list[dict[str, Any]] = page.evaluate(_AXE, list(rules))
     return [
         f"{one['id']} ({one['impact']}): {node['html'][:200]} {node.get('failureSummary', '')}"
         for one in found

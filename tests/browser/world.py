@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
 from grid import Client, Task
+from tasks.views import BulkBody, BulkTask
 from tests.support.grids import RunningGrid
 from tests.support.story import PATIENCE_SECONDS, has_printed
 
@@ -90,14 +94,20 @@ def the_world(grid: RunningGrid) -> World:
     ada, bob = people[ADA].client, people[BOB].client
     tasks = {**_running(grid, ada), **_ending(grid, ada)}
     folder = grid.task_folder("true", resources={"seat": 1}, labels={"course": "algorithms", "round": "final"})
-    waiting = [bob.submit(folder, name=f"solution {number:02}") for number in range(1, WAITING + 1)]
-    tasks["of bob"] = waiting[0]
+    tasks["of bob"] = _in_bulk(bob, folder, [f"solution {number:02}" for number in range(1, WAITING + 1)])[0]
     tasks["cancelled"] = ada.submit(grid.task_folder("true", resources={"seat": 1}), name="old draft")
     tasks["cancelled"].cancel(reason="the input was the wrong one")
     for name in ("succeeded", "failed", "hog", "hog too", "slow"):
         tasks[name].wait(PATIENCE_SECONDS)
     has_printed(tasks["running"], "epoch 3")
     return World(grid, people, {name: task.id for name, task in tasks.items()}, node)
+
+
+def _in_bulk(client: Client, folder: Path, names: Sequence[str]) -> list[Task]:
+    """The task in the folder so many times, under these names."""
+    spec = json.loads((folder / "task.json").read_text())
+    body = BulkBody(tasks=tuple(BulkTask(spec=spec, name=name) for name in names))
+    return [Task(client, view) for view in client.create_tasks(body, uuid4().hex)]
 
 
 def _people(grid: RunningGrid) -> dict[str, Person]:

@@ -135,6 +135,7 @@ PAGES = {
     "account/tokens/<int:token_id>/revoke/": (302, 405, 405, 302, 405),
     "staff/": (302, 403, 403, 302, 200),
     "staff/audit/": (302, 403, 403, 302, 200),
+    "staff/tokens/": (302, 403, 403, 302, 200),
     "staff/users/<name:name>/": (302, 403, 403, 302, 200),
     "staff/groups/<name:name>/": (302, 403, 403, 302, 200),
     "health": (503, 503, 503, 503, 503),

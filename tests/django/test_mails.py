@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from grid.core.conf import GridSettings, SettingsError
 from grid.core.delivery import mails
-from grid.core.models import MailWish, Task
+from grid.core.models import Event, MailWish, Task
 from tests.django import builders as given
 from tests.django import doors
 from webapp import settings as web_settings
@@ -71,6 +71,17 @@ def test_one_mail_tells_of_all_that_failed_and_the_next_comes_after_a_pause(send
     assert mails.step(sends, NOW + timedelta(seconds=900)) == 1
     assert mail.outbox[1].subject == "[grid] uname failed: exit_code"
     assert mails.step(sends, NOW + timedelta(days=1)) == 0
+
+
+def test_a_hole_in_the_events_delays_nothing(sends: GridSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = a_wisher()
+    for _ in range(3):
+        failed(ada)
+    Event.objects.all().delete()
+    monkeypatch.setattr(mails, "BATCH", 10)
+    failed(ada)
+    assert mails.step(sends, NOW) == 1
+    assert [told.subject for told in mail.outbox] == ["[grid] uname failed: exit_code"]
 
 
 def test_success_and_what_was_before_the_wish_and_other_peoples_failures_are_not_told(sends: GridSettings) -> None:

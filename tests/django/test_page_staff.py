@@ -40,7 +40,7 @@ def text(client: Client, path: str) -> str:
 
 def test_the_pages_are_for_operators(operator: Client) -> None:
     given.a_user()
-    paths = ("/staff/", "/staff/users/ada/", "/staff/groups/Clients/", "/staff/audit/")
+    paths = ("/staff/", "/staff/users/ada/", "/staff/groups/Clients/", "/staff/audit/", "/staff/tokens/")
     for path in paths:
         assert operator.get(path).status_code == 200
         assert doors.browser_of(given.a_user()).get(path).status_code == 403
@@ -71,6 +71,27 @@ def test_an_account_is_made_and_its_password_shown_once(operator: Client) -> Non
     assert operator.post("/staff/", {"name": "eve"}).status_code == 302
     assert operator.post("/staff/", {"name": NASTY}, follow=True).status_code == 200
     assert User.objects.count() == 2
+
+
+def test_tokens_of_everybody_are_listed_page_by_page_and_revoked(operator: Client) -> None:
+    ada, bob = given.a_user(), given.a_user("bob")
+    kept = tokens.create(owner=bob, name=NASTY, scopes=[Scope.READ], now=NOW)[0]
+    insert(
+        Token(owner=ada, name=f"cron {number}", hash=f"{number:064}", scopes=["read"], created_at=NOW)
+        for number in range(100)
+    )
+    first = text(operator, "/staff/tokens/")
+    assert ("cron 99" in first, "cron 0<" in first, "lt;script" in first) == (True, True, False)
+    [older] = re.findall(r'href="\?(owner=&amp;after=\d+)"', first)
+    assert "lt;script" in text(operator, f"/staff/tokens/?{older.replace('&amp;', '&')}")
+    mine = text(operator, "/staff/tokens/?owner=bob")
+    assert ("lt;script" in mine, "cron" in mine, NASTY in mine) == (True, False, False)
+    assert "There are none of" in text(operator, "/staff/tokens/?owner=nobody&after=x")
+    answer = operator.post("/staff/tokens/?owner=bob", {"token": kept.pk})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/staff/tokens/?owner=bob")
+    assert not bob.tokens.exists()
+    for unknown in (str(kept.pk), "x", ""):
+        assert operator.post("/staff/tokens/", {"token": unknown}).status_code == 404
 
 
 def test_groups_and_the_account_are_changed_and_tokens_of_a_closed_one_open_nothing(operator: Client) -> None:

@@ -52,6 +52,7 @@ SAME: dict[str, tuple[str, ...] | str] = {
     "account/tokens/<int:token_id>/revoke/": ("DELETE /tokens/{token_id}",),
     "staff/": ("GET /users", "GET /groups", "GET /rules", "POST /users", "POST /groups"),
     "staff/audit/": ("GET /audit",),
+    "staff/tokens/": ("GET /tokens", "DELETE /tokens/{token_id}"),
     "staff/users/<name:name>/": ("GET /users/{name}", "PATCH /users/{name}"),
     "staff/groups/<name:name>/": ("GET /groups/{name}", "PATCH /groups/{name}"),
     "flower/": "a window of another program, which has an API of its own",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -115,3 +116,15 @@ def test_of_a_long_queue_so_much_is_counted_and_the_answer_says_so(
     monkeypatch.setattr(explain, "MOST_COUNTED", 2)
     told = explain.explain(tasks[-1], now)
     assert (told.position, told.queued, told.exact) == (3, 3, False)
+
+
+def test_no_index_leads_with_what_its_own_condition_fixes() -> None:
+    """PostgreSQL does not look such a column up, and walks the whole index to compare the others."""
+    fixed = [
+        index.name
+        for model in apps.get_app_config("core").get_models()
+        for index in model._meta.indexes
+        if index.condition is not None
+        and index.condition.children == [(index.fields[0], index.condition.children[0][1])]
+    ]
+    assert fixed == []

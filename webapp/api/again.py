@@ -17,6 +17,7 @@ from grid.core.reading import present
 from tasks.model import Record
 from tasks.views import TaskView
 from webapp.api.answers import answer
+from webapp.api.conditions import IfMatch, to_change
 from webapp.api.tasks import TaskId
 from webapp.auth import Allow, Request
 
@@ -53,6 +54,7 @@ def copy(
 
 
 @router.put("/{task_id}/sharing", auth=Allow(Scope.SUBMIT), response=TaskView)
-def share(request: Request, task_id: TaskId, body: GroupShare) -> HttpResponse:
-    """Let the members of one of its owner's groups see the task, or nobody any more."""
-    return answer(present.task_view(access.share(access.own_task(request.auth.user, task_id), body.group)))
+def share(request: Request, task_id: TaskId, body: GroupShare, if_match: IfMatch = "") -> HttpResponse:
+    """Let the members of one of its owner's groups see the task, or nobody any more; 412 as If-Match says."""
+    with to_change(request.auth.user, task_id, if_match) as task:
+        return answer(present.task_view(access.share(task, body.group)))

@@ -8,8 +8,10 @@ from typing import Protocol, TypeVar, cast
 
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response
+from django.utils.http import parse_etags
 from pydantic import BaseModel, TypeAdapter
 
+from tasks.errors import Changed
 from tasks.model import Record
 from tasks.views import AttemptView, EventView, NodeSampleView, NodeStatus, TaskView
 from webapp.middleware import inert
@@ -68,6 +70,14 @@ def answer_state(request: HttpRequest, record: BaseModel, status: int = 200) -> 
     response.headers["ETag"] = etag
     response.headers["Cache-Control"] = "private, no-cache"
     return cast(HttpResponse, get_conditional_response(request, etag=etag, response=response))
+
+
+def check_unchanged(wanted: str, record: BaseModel) -> None:
+    """Raise Changed unless ``If-Match`` (``wanted``) names the state that this record tells; a star names any."""
+    tags = parse_etags(wanted)
+    # A tag without its quotes names nothing; who sent one does not wish to change whatever is there.
+    if tags != ["*"] and etag_of(answer(record).content) not in tags:
+        raise Changed("it has changed since; look at it again")
 
 
 class Accepted(Record):

@@ -39,6 +39,7 @@ _WORDS = {
     404: "there is no such thing, or it is not yours",
     409: "the thing is not in the state that this needs",
     411: "the length of the body is missing",
+    412: "it is no longer as If-Match says",
     413: "too large",
     416: "there is no such part of the file",
     422: "the request has faults; all of them are listed",
@@ -94,4 +95,5 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     found += [409] if "{task_id}" in path or method != "get" or "{attempt_id}" in path else []
     found += [416] if method == "get" and any(part in path for part in ("/blobs/", "/files/")) else []
     found += [411, 413] if method in ("post", "put") else []
+    found += [412] if any(one["name"] == "If-Match" for one in operation.get("parameters", ())) else []
     return sorted(found)

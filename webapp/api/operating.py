@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from django.http import HttpResponse
 from django.utils import timezone
-from ninja import Router
-from pydantic import TypeAdapter
+from ninja import Query, Router
+from pydantic import Field
 
 from grid.core.people import tokens
 from grid.core.people.tokens import Scope
 from grid.core.upkeep import doctor
-from tasks.accounts import NewToken, TokenBody
-from tasks.views import DoctorView, TokenView
+from tasks.accounts import NewToken, TokenBody, TokenPage
+from tasks.model import Record
+from tasks.views import DoctorView
 from webapp.api.about import server_version
-from webapp.api.answers import answer, answer_list
+from webapp.api.answers import answer
 from webapp.auth import Allow, Request
 
 router = Router(tags=["operating"])
 
-_TOKENS = TypeAdapter(list[TokenView])
+
+class TokenPlace(Record):
+    """Whose tokens, and where the list goes on."""
+
+    owner: str = Field(default="", max_length=150)
+    after: str = Field(default="", pattern=r"^[0-9]{0,18}$", description="the next of the page before")
+    limit: int = Field(default=100, ge=1, le=500)
 
 
-@router.get("/tokens", auth=Allow(Scope.READ), response=list[TokenView])
-def listed(request: Request) -> HttpResponse:
-    """Your tokens, or everybody's for staff; their texts are kept nowhere."""
-    return answer_list(_TOKENS, [tokens.view(token) for token in tokens.visible(request.auth.user)])
+@router.get("/tokens", auth=Allow(Scope.READ), response=TokenPage)
+def listed(request: Request, place: Query[TokenPlace]) -> HttpResponse:
+    """A page of your tokens, or of everybody's for staff, the newest first; their texts are kept nowhere."""
+    return answer(tokens.page(request.auth.user, owner=place.owner, after=place.after, limit=place.limit))
 
 
 @router.post("/tokens", auth=Allow(Scope.SUBMIT), response={201: NewToken})

@@ -31,6 +31,7 @@ from tasks.views import (
     TaskView,
 )
 from webapp.api.answers import ATTEMPTS, EVENTS, TASKS, answer, answer_list, answer_state
+from webapp.api.conditions import IfMatch, to_change
 from webapp.auth import Allow, AllowLive, Request
 from webapp.live import in_thread
 
@@ -176,25 +177,25 @@ def why(request: Request, task_id: TaskId) -> HttpResponse:
 
 
 @router.post("/{task_id}/cancel", auth=Allow(Scope.SUBMIT), response=TaskView)
-def cancel(request: Request, task_id: TaskId, body: CancelBody) -> HttpResponse:
-    """Cancel the task; one that ended in another way answers 409."""
+def cancel(request: Request, task_id: TaskId, body: CancelBody, if_match: IfMatch = "") -> HttpResponse:
+    """Cancel the task; one that ended in another way answers 409, one that is not as If-Match says 412."""
     user = request.auth.user
-    task = records.cancel(
-        access.own_task(user, task_id), by=user.username, reason=body.reason.strip(), now=timezone.now()
-    )
+    with to_change(user, task_id, if_match) as task:
+        task = records.cancel(task, by=user.username, reason=body.reason.strip(), now=timezone.now())
     if TaskState(task.state).final and task.state != TaskState.CANCELLED:
         raise Conflict(f"the task {task.id} has ended before: {task.verdict}")
     return answer(present.task_view(task))
 
 
 @router.delete("/{task_id}", auth=Allow(Scope.SUBMIT), response={204: None})
-def remove(request: Request, task_id: TaskId) -> HttpResponse:
-    """Remove a task that has ended, with its attempts, logs and files; 409 while it has not.
+def remove(request: Request, task_id: TaskId, if_match: IfMatch = "") -> HttpResponse:
+    """Remove a task that has ended, with its attempts, logs and files; 409 while it has not, 412 as If-Match says.
 
     Contents that nothing else uses leave the disk with the next walk of the retention.
     """
     user = request.auth.user
-    removal.remove(access.own_task(user, task_id), by=user.username, now=timezone.now())
+    with to_change(user, task_id, if_match) as task:
+        removal.remove(task, by=user.username, now=timezone.now())
     return HttpResponse(status=204)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +16,10 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
+from grid.core.conf import conf
 from grid.core.people import throttle
 from webapp import identity
+from webapp.refusals import refusal_of
 
 
 def person(request: HttpRequest) -> User:
@@ -43,8 +46,10 @@ class ThrottledLogin(LoginView):
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """With the name of the external log-in, where there is one."""
-        return super().get_context_data(external=identity.oidc_label(), **kwargs)
+        """With the words of other log-ins, where there are some, and why this one was refused."""
+        directory = conf().ldap_label if conf().ldap_url else ""
+        external, refusal = identity.oidc_label(), refusal_of(self.request)
+        return super().get_context_data(external=external, directory=directory, refusal=refusal, **kwargs)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Check the password, unless it was wrong too often."""
@@ -62,8 +67,10 @@ class ThrottledLogin(LoginView):
         return answer
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
-        """Count the failure."""
-        throttle.login_failed(self._name, self._address, timezone.now())
+        """Count the failure, if a password was wrong."""
+        refusal = refusal_of(self.request)
+        if refusal is None or refusal.counts:
+            throttle.login_failed(self._name, self._address, timezone.now())
         return super().form_invalid(form)
 
     def _paused(self, until: datetime, now: datetime) -> HttpResponse:
@@ -76,7 +83,8 @@ class ThrottledLogin(LoginView):
 
     @property
     def _name(self) -> str:
-        return self.request.POST.get("username", "")
+        """What was typed, as the form takes it: other spellings of one name are not counted by themselves."""
+        return unicodedata.normalize("NFKC", self.request.POST.get("username", "").strip())
 
     @property
     def _address(self) -> str:

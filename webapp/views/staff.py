@@ -1,4 +1,4 @@
-"""Operators' pages: people, groups, what is decided for them and what they use of it, and the audit log."""
+"""Operators' pages: people, groups, what is decided for them and what they use of it, tokens, and the audit log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from grid.core.conf import conf
-from grid.core.people import access, accounts, audit, quotas, standing
+from grid.core.people import access, accounts, audit, quotas, standing, tokens
 from grid.core.people.groups import CLIENTS
 from tasks.accounts import NewPersonBody, PersonChange
-from tasks.errors import GridError
+from tasks.errors import GridError, NotFound
 from tasks.profiles import EVERYBODYS
 from tasks.terms import KEPT
 from webapp.staffforms import NewGroupForm, NewUserForm, PersonForm, RulesForm
@@ -143,12 +143,39 @@ def _ruled(request: HttpRequest, of: User | Group, title: str, more: dict[str, o
 
 
 @staff_only
+@require_http_methods(["GET", "HEAD", "POST"])
+def token_page(request: HttpRequest) -> HttpResponse:
+    """Everybody's tokens, newest first; what is sent ends one of them."""
+    if request.method == "POST":
+        return _revoked(request)
+    owner, after = request.GET.get("owner", "")[:150], _number(request.GET.get("after", ""))
+    page = tokens.page(person(request), owner=owner, after=after, limit=PAGE)
+    older = urlencode({"owner": owner, "after": page.next}) if page.next else ""
+    context = {"now": timezone.now(), "tokens": page.items, "owner": owner, "older": older}
+    return render(request, "staff_tokens.html", context)
+
+
+def _revoked(request: HttpRequest) -> HttpResponse:
+    number = _number(request.POST.get("token", ""))
+    try:
+        tokens.revoke(person(request), int(number or 0))
+    except NotFound as error:
+        raise Http404(str(error)) from None
+    messages.info(request, "The token opens nothing any more.")
+    return redirect(request.get_full_path())
+
+
+def _number(text: str) -> str:
+    """The text, if it is the number of something; nothing otherwise."""
+    return text if text.isascii() and text.isdigit() and len(text) < 19 else ""
+
+
+@staff_only
 @require_safe
 def audit_page(request: HttpRequest) -> HttpResponse:
     """The audit log, newest first."""
     asked = {name: request.GET.get(name, "")[:150] for name in ("actor", "action")}
-    after = request.GET.get("after", "")
-    before = int(after) if after.isascii() and after.isdigit() and len(after) < 19 else None
-    rows = audit.entries(**asked, before=before, limit=PAGE + 1)
+    after = _number(request.GET.get("after", ""))
+    rows = audit.entries(**asked, before=int(after) if after else None, limit=PAGE + 1)
     older = urlencode({**asked, "after": rows[PAGE - 1].id}) if len(rows) > PAGE else ""
     return render(request, "audit.html", {"entries": rows[:PAGE], "asked": asked, "older": older})

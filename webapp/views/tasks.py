@@ -136,14 +136,15 @@ def _ask(request: HttpRequest, verb: str) -> HttpResponse:
     user = person(request)
     try:
         chosen = many.choose(user, wanted)
-        page = lists.page(user, wanted, lists.Place(), MOST_TOLD)
     except SpecError as error:
         raise Http404(str(error)) from None
+    # Not by a list of the filter: it would look through everything once more.
+    told = many.shown(user, chosen, MOST_TOLD)
     context = {
         "verb": verb,
         "count": len(chosen.ids),
         "more": bool(chosen.next),
-        "page": page,
+        "told": told,
         "said": sorted(filters.items()),
         "query": urlencode(filters),
         "back": _address(filters),

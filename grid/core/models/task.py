@@ -82,8 +82,12 @@ class Task(models.Model):
         ]
         indexes = [
             # The state comes first although the condition names it: without statistics SQLite takes the index with the
-            # most columns that are compared, and would read all that is queued to find the first of one demand.
-            models.Index(fields=["state", "demand", "id"], name="task_queued", condition=Q(state="queued")),
+            # most columns that are compared, and would read all that is queued to find the first of one demand. And a
+            # second state is in the condition, of which there are few: PostgreSQL does not look a column up that its
+            # condition fixes, and would walk the whole index for each demand.
+            models.Index(
+                fields=["state", "demand", "id"], name="task_queued", condition=Q(state="queued") | Q(state="waiting")
+            ),
             models.Index(fields=["state", "not_before"], name="task_delayed", condition=Q(not_before__isnull=False)),
             models.Index(fields=["state", "expires_at"], name="task_expiring", condition=Q(expires_at__isnull=False)),
             models.Index(fields=["owner", "-id"], name="task_owner"),

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 
 from grid.core.models import Node, Token
-from tasks.accounts import NewToken, TokenBody
+from tasks.accounts import NewToken, TokenBody, TokenPage
 from tasks.errors import Fault, NotAllowed, NotFound, SpecError
 from tasks.views import TokenView
 
@@ -135,9 +135,17 @@ def _remembered(digest: str, now: datetime) -> tuple[Token | None, bool]:
 
 
 def visible(user: User) -> QuerySet[Token]:
-    """The tokens that ``user`` may see and revoke, oldest first: staff all, others their own."""
+    """The tokens that ``user`` may see and revoke, the newest first: staff all, others their own."""
     mine = Token.objects.all() if user.is_staff else Token.objects.filter(owner=user)
-    return mine.select_related("owner", "node").order_by("id")
+    return mine.select_related("owner", "node").order_by("-id")
+
+
+def page(user: User, *, owner: str = "", after: str = "", limit: int) -> TokenPage:
+    """A page of the tokens that ``user`` may see, those of one ``owner`` if wished, behind the cursor ``after``."""
+    rows = visible(user).filter(owner__username=owner) if owner else visible(user)
+    found = list((rows.filter(pk__lt=int(after)) if after else rows)[: limit + 1])
+    more = str(found[limit - 1].pk) if len(found) > limit else ""
+    return TokenPage(items=tuple(view(token) for token in found[:limit]), next=more)
 
 
 def revoke(user: User, token_id: int) -> None:

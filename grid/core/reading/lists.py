@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models import F, QuerySet, TextField, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Concat
@@ -58,8 +59,10 @@ def page(user: User, filters: Mapping[str, str], place: Place, limit: int) -> Ta
     """
     limit = max(1, min(limit, MOST_ITEMS))
     part = look(user, filters, place)
-    # The texts of specs may be long; only what a list shows is made from them.
-    found = list(part.rows.select_related("owner", "attempt")[: limit + 1])
+    # What is shown is found first and read then. PostgreSQL cannot guess how few tasks fit what is looked for beside an
+    # index, and would join all of a window with the people, or sort the long texts of all its specs.
+    fitting = Task.objects.filter(id__in=part.rows.values("id")[: limit + 1]).select_related("owner", "attempt")
+    found = list(fitting.order_by("id" if place.before else "-id"))
     more = found[limit - 1].id if len(found) > limit else part.edge
     shown = found[:limit]
     if place.before:
@@ -128,12 +131,20 @@ def _window(walk: QuerySet[Task], parts: list[QuerySet[Task]], window: int, *, u
     # A few thousand steps of the indexes, and no row of the table.
     ids = parts[0].values_list("id", flat=True)
     if len(parts) > 1:
-        steps = [part.order_by().values_list("id", flat=True) for part in parts]
+        steps = [_steps(part, window) for part in parts]
         ids = steps[0].union(*steps[1:], all=True).order_by("id" if up else "-id")
     edge = list(ids[window - 1 : window + 1])
     if len(edge) < 2:
         return walk, ""
     return walk.filter(**{"id__lte" if up else "id__gte": edge[0]}), edge[0]
+
+
+def _steps(part: QuerySet[Task], window: int) -> QuerySet[Task, str]:
+    """The ids of a part, for a walk side by side with others."""
+    if connection.features.supports_slicing_ordering_in_compound:
+        # PostgreSQL reads and sorts whole parts, unless each is in order by itself and not longer than may be needed.
+        return part.values_list("id", flat=True)[: window + 1]
+    return part.order_by().values_list("id", flat=True)
 
 
 def _beside(tasks: QuerySet[Task], rest: Words, beside: Mapping[str, str]) -> QuerySet[Task]:

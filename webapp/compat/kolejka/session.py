@@ -24,6 +24,7 @@ from grid.core.people import throttle
 from grid.core.people.tokens import Scope
 from tasks.errors import NotAllowed
 from webapp.auth import Caller, NotKnown, TooOften, of_token
+from webapp.refusals import refusal_of
 
 COOKIE = "sessionid"
 PREFIX = "/kolejka/"
@@ -49,7 +50,9 @@ def log_in(request: HttpRequest, name: str, password: str, now: datetime) -> dic
         raise TooOften((until - now).total_seconds())
     user = authenticate(request, username=name, password=password)
     if not isinstance(user, User):
-        throttle.login_failed(name, address, now)
+        refusal = refusal_of(request)
+        if refusal is None or refusal.counts:
+            throttle.login_failed(name, address, now)
         return None
     throttle.login_succeeded(name, address)
     return {"user": user.pk, "proof": user.get_session_auth_hash(), "since": int(time.time())}

@@ -1,7 +1,5 @@
 // What is in a zip or a tar, as a list of files, so that each of them is sent only if it is not stored yet. What cannot
 // be read here (other ways of packing, passwords) gives null: such an archive is sent as it is, and the server unpacks it.
-"use strict";
-
 const MOST_INFLATED = 1024 ** 3;
 const MOST_ENTRIES = 20000;
 
@@ -91,7 +89,7 @@ async function tarEntries(file) {
 }
 
 // The files in the archive: {path, size, executable, content()}, or null if the server has to look.
-async function archiveEntries(file) {
+export async function archiveEntries(file) {
   const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
   if (head[0] === 0x50 && head[1] === 0x4b) return "DecompressionStream" in window ? zipEntries(file) : null;
   if (head[0] === 0x1f && head[1] === 0x8b) return "DecompressionStream" in window ? tarEntries(await inflated(file, "gzip")) : null;
