@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from nodes.facts import gather
 from nodes.images import Images
 from nodes.lock import AlreadyRunning, NodeLock
 from nodes.logs import LogFiles
+from nodes.ownobserver import own_observer
 from nodes.runner import Parts, Runner, owner_of
 from nodes.runtimes.docker import DockerRuntime
 from nodes.runtimes.docker.images import DockerImages
@@ -101,10 +102,21 @@ def execute(given: LoneOrder, keep: Path, ways: Ways) -> Result:
     here = ways.base / given.order.attempt
     lock = NodeLock(here)
     try:
+        if _lacks_observer(given.order, ways):
+            with own_observer() as observer:
+                run = _Run(given, here, replace(ways, observer=observer.socket))
+                if not observer.wait():
+                    _tell("the observer does not start: the task has none")
+                return run.to_end(keep)
         return _Run(given, here, ways).to_end(keep)
     finally:
         lock.release()
         shutil.rmtree(here, ignore_errors=True)
+
+
+def _lacks_observer(order: Order, ways: Ways) -> bool:
+    """Judges ask for an observer, and only root may be one."""
+    return order.spec.profile == Profile.JUDGE and ways.observer is None and os.geteuid() == 0
 
 
 class _Run:

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -113,9 +114,10 @@ def _same_mounts(pid: int) -> bool:
         theirs = os.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:
         return False
-    return any(theirs == _mounts(other) for other in ("1", "self"))
+    return theirs in (_mounts("1"), _mounts("self"))
 
 
+@cache
 def _mounts(pid: str) -> str:
     try:
         return os.readlink(f"/proc/{pid}/ns/mnt")

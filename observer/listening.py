@@ -19,6 +19,7 @@ from observer.cgroups.membership import PREFIX
 from observer.protocol import DEFAULT_SOCKET
 from observer.server import Bounds, Observer
 from observer.sessions import SESSIONS_EACH, Sessions
+from observer.timekeeper import Timekeeper
 
 log = logging.getLogger("observer")
 _BACKLOG = 1024
@@ -49,12 +50,13 @@ def run(options: Options) -> None:
     _raise_file_limit()
     tag = hashlib.sha256(str(options.sockets[0].absolute()).encode()).hexdigest()[:8]
     with contextlib.ExitStack() as stack:
+        timekeeper = stack.enter_context(contextlib.closing(Timekeeper(layout)))
         listeners = [stack.enter_context(_listener(path)) for path in options.sockets]
         if left := sweep(layout, f"{PREFIX}{tag}_"):
             log.warning("removed %s groups of an observer that was killed", left)
         sessions = Sessions(layout, tag=tag, each=options.sessions_each, open_stats=options.kolejka)
         log.info("answering at %s, control groups v%s", ", ".join(map(str, options.sockets)), layout.version)
-        asyncio.run(_until_told(Observer(layout, sessions, options.bounds), listeners))
+        asyncio.run(_until_told(Observer(layout, sessions, timekeeper, options.bounds), listeners))
 
 
 async def _until_told(observer: Observer, listeners: Sequence[socket.socket]) -> None:

@@ -43,6 +43,8 @@ def perform(sessions: Sessions, request: Request, caller: Caller, now: float) ->
     if request.operation == "close":
         sessions.close(session, now, Ended.CLOSED)
         return Done(_OK, session)
+    if session.over(now):
+        raise Failed("the session has ended")
     return Done(_MOST[request.operation](sessions, session, request, caller), session)
 
 

@@ -21,9 +21,10 @@ from weakref import WeakValueDictionary
 from observer.callers import Caller, Peer, identify
 from observer.cgroups.layout import Layout
 from observer.errors import BadRequest, Busy, ObserverError
-from observer.operations import perform
+from observer.operations import Done, perform
 from observer.protocol import LONGEST_HEAD, Head, Request, answer, empty_answer, error_answer, parse_body, parse_head
-from observer.sessions import Sessions
+from observer.sessions import Session, Sessions
+from observer.timekeeper import READY_SECONDS, Timekeeper
 from observer.watch import Watch
 
 log = logging.getLogger("observer")
@@ -44,12 +45,15 @@ class Bounds:
 class Observer:
     """One observer. ``layout`` are the machine's control groups; made and used within one event loop."""
 
-    def __init__(self, layout: Layout, sessions: Sessions, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, layout: Layout, sessions: Sessions, timekeeper: Timekeeper, bounds: Bounds | None = None
+    ) -> None:
         self._layout, self._sessions, self._bounds = layout, sessions, bounds or Bounds()
         self._connections: Counter[str] = Counter()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="observer")
-        self._watch = Watch(sessions, self._in_turn)
+        self._timekeeper = timekeeper
+        self._watch = Watch(sessions, self._in_turn, timekeeper)
 
     async def serve(self, listeners: Sequence[socket.socket]) -> None:
         """Answer until cancelled; then every session is ended. The listeners must not block."""
@@ -79,13 +83,14 @@ class Observer:
         """One request and its answer; nothing that a caller does reaches further than this."""
         with connection:
             try:
-                reply = await self._reply(connection)
+                left = await self._reply(connection)
                 async with asyncio.timeout(self._bounds.seconds):
-                    await asyncio.get_running_loop().sock_sendall(connection, reply)
+                    await asyncio.get_running_loop().sock_sendall(connection, left)
             except OSError as error:  # TimeoutError is one of them
                 log.debug("a caller went away: %s", error)
 
     async def _reply(self, connection: socket.socket) -> bytes:
+        """Carry out a request; what of the answer is still to be sent."""
         try:
             with Peer.of(connection) as peer:
                 caller = identify(peer, self._layout)
@@ -96,25 +101,50 @@ class Observer:
                         return empty_answer()
                     if head.method != "POST":
                         raise BadRequest(f"{head.method[:20]}: not a method of this protocol")
-                    return await self._perform(parse_body(head, body), caller, peer)
+                    return await self._perform(parse_body(head, body), caller, peer, connection)
         except ObserverError as error:
             log.info("refused: %s", error)
             return error_answer(error)
 
-    async def _perform(self, request: Request, caller: Caller, peer: Peer) -> bytes:
+    async def _perform(self, request: Request, caller: Caller, peer: Peer, connection: socket.socket) -> bytes:
+        """Do it and answer; what is left of the answer when the caller takes no more for now."""
         session = self._sessions.get(request.session_id) if caller.master else None
         scope = caller.scope if session is None else session.scope
-        done = await self._in_turn(scope, lambda: perform(self._sessions, request, caller, time.monotonic()))
+
+        def work() -> tuple[Done, bytes]:
+            done = perform(self._sessions, request, caller, time.monotonic())
+            if done.session is not None:
+                self._watch.arm(done.session)
+            return done, _sent(connection, answer(done.payload))
+
+        done, left = await self._in_turn(scope, work, here=lambda: self._is_quick(request))
         if done.session is not None:
             self._watch.look(done.session, peer if done.opened else None)
-        return answer(done.payload)
+            self._prepare(request, done.session)
+        return left
 
-    async def _in_turn(self, scope: str, work: Callable[[], _Result]) -> _Result:
-        """Do work in a thread, after what was asked before in the same scope."""
+    def _is_quick(self, request: Request) -> bool:
+        """Limits of an empty session of cgroup v1 wait for nothing: no memory has to be given up, nothing is moved."""
+        session = self._sessions.get(request.session_id) if request.operation == "limits" else None
+        return session is not None and not session.joined and self._layout.version == 1
+
+    def _prepare(self, request: Request, session: Session) -> None:
+        """Who has limited an empty session is about to move a program in."""
+        if request.operation == "limits" and not session.joined:
+            self._timekeeper.ready(READY_SECONDS)
+        elif request.operation == "attach":
+            self._timekeeper.ready(0.0)
+
+    async def _in_turn(
+        self, scope: str, work: Callable[[], _Result], here: Callable[[], bool] = lambda: False
+    ) -> _Result:
+        """Do work in a thread, or ``here`` if that is true then, after what was asked before in the same scope."""
         turn = self._turns.get(scope)
         if turn is None:
             turn = self._turns[scope] = asyncio.Lock()
         async with turn:
+            if here():
+                return work()
             return await asyncio.get_running_loop().run_in_executor(self._workers, work)
 
     @contextlib.contextmanager
@@ -130,6 +160,17 @@ class Observer:
             self._connections[scope] -= 1
             if not self._connections[scope]:
                 del self._connections[scope]
+
+
+def _sent(connection: socket.socket, reply: bytes) -> bytes:
+    """Send what can be sent at once, from the thread that did the work; answers the rest."""
+    try:
+        left = reply[connection.send(reply) :]
+        if not left:
+            connection.shutdown(socket.SHUT_WR)
+    except BlockingIOError:
+        return reply
+    return left
 
 
 async def _receive(connection: socket.socket) -> tuple[Head, bytes]:

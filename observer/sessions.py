@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from observer.callers import Caller
 from observer.cgroups.box import Box, LimitError
@@ -45,12 +45,18 @@ class Session:
     limits: SessionLimits = field(default_factory=SessionLimits)
     perf: PerfCounters | None = None
     frozen: bool = False
+    joined: bool = False
+    """Somebody has been moved in."""
     last: Stats | None = None
 
     @property
     def deadline(self) -> float | None:
         """The monotonic time at which it is ended."""
         return None if self.limits.time is None else self.opened + self.limits.time
+
+    def over(self, now: float) -> bool:
+        """Whether its time is up; it is about to be ended then."""
+        return self.deadline is not None and self.deadline <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class Sessions:
             raise Failed("the caller is not in the group in which the session was opened")
         try:
             session.box.join(caller.pid)
+            session.joined = True
         except OSError as error:
             raise Failed(f"the caller cannot be moved: {error.strerror}") from error
 
@@ -150,7 +157,8 @@ class Sessions:
         """The counters of a session, until five minutes after its end; None when it is not known (any more)."""
         session = self._sessions.get(session_id)
         if session is not None:
-            return self._read(session, now)
+            found = self._read(session, now)
+            return replace(found, ended=Ended.TIME_LIMIT) if session.over(now) else found
         kept = self._kept(session_id)
         return kept.stats if kept is not None and kept.until > now else None
 
@@ -171,7 +179,11 @@ class Sessions:
         return wait, None
 
     def close(self, session: Session, now: float, cause: Ended) -> None:
-        """End all processes in it, and remove it with the sessions within. Raises Failed when one does not die."""
+        """End all processes in it, and remove it with the sessions within. Raises Failed when one does not die.
+
+        Whoever asks for it when its time is up already, it ends for that.
+        """
+        cause = Ended.TIME_LIMIT if session.over(now) else cause
         if not session.box.end(END_SECONDS):
             raise Failed("some processes cannot be ended now; it is tried again")
         for inner in [one for one in self if session.id in one.inside]:

@@ -1,6 +1,7 @@
 """What happens to sessions by itself: their deadlines, and the end of whoever opened them.
 
-Nothing is asked again and again: a deadline is a timer of the event loop, the end of a process wakes a descriptor.
+Nothing is asked again and again: a deadline is a timer of the event loop, the end of a process wakes a descriptor. What
+runs at the deadline of a busy machine is the timekeeper's; here the session is ended in order.
 Only a session that is limited in processor time or events, or that is frozen by cgroup v1, is looked at repeatedly.
 """
 
@@ -21,6 +22,7 @@ from observer.callers import Peer
 from observer.errors import Failed
 from observer.sessions import Session, Sessions
 from observer.stats import Ended
+from observer.timekeeper import Timekeeper
 
 log = logging.getLogger("observer")
 _AGAIN_SECONDS = 1.0
@@ -38,6 +40,7 @@ class InTurn(Protocol):
 class _Watched:
     session: Session
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+    deadline: float | None = None
     process: int = -1
     """A descriptor (pidfd) of the creator, or of a process in the session when that has ended."""
 
@@ -45,12 +48,19 @@ class _Watched:
 class Watch:
     """Watches the sessions of one observer, in its event loop; the loop's clock is the monotonic one."""
 
-    def __init__(self, sessions: Sessions, in_turn: InTurn) -> None:
-        self._sessions, self._in_turn = sessions, in_turn
+    def __init__(self, sessions: Sessions, in_turn: InTurn, timekeeper: Timekeeper) -> None:
+        self._sessions, self._in_turn, self._timekeeper = sessions, in_turn, timekeeper
         self._watched: dict[str, _Watched] = {}
+        self._told: dict[str, float | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Not the threads that answer: a deadline does not wait until somebody's request has been carried out.
         self._strikers = ThreadPoolExecutor(_STRIKERS, thread_name_prefix="deadline")
+
+    def arm(self, session: Session) -> None:
+        """Tell the timekeeper of the deadline: from any thread, in its turn, before the caller is answered."""
+        if self._sessions.get(session.id) is session and session.deadline != self._told.get(session.id):
+            self._told[session.id] = session.deadline
+            self._timekeeper.set(session.id, session.deadline, session.box)
 
     def look(self, session: Session, creator: Peer | None) -> None:
         """Set the clocks of a session after something was done to it; ``creator`` is given with a new one."""
@@ -61,7 +71,9 @@ class Watch:
         watched = self._watched.setdefault(session.id, _Watched(session))
         if creator is not None:
             self._hold(watched, creator.give())
-        self._set(watched, "deadline", session.deadline, self._deadline)
+        if session.deadline != watched.deadline:
+            watched.deadline = session.deadline
+            self._set(watched, "deadline", session.deadline, self._deadline)
         first = time.monotonic()
         counted = session.limits.perf or session.limits.cpu_time is not None
         self._set(watched, "counted", first if counted else None, self._counted)
@@ -159,6 +171,8 @@ class Watch:
         for timer in watched.timers.values():
             timer.cancel()
         watched.timers.clear()
+        if self._told.pop(watched.session.id, None) is not None:
+            self._timekeeper.forget(watched.session.id)
         self._let_go(watched)
         self._watched.pop(watched.session.id, None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import signal
 import time
@@ -19,7 +20,9 @@ from observer.cgroups.files import below, processes, read, write
 from observer.cgroups.usage import GroupUsage
 
 FREEZE_SECONDS = 2.0
+_LOOKS = (0.00005,) * 10
 _PAUSES = (0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.004)
+_FIRST = -20
 _KILL_BIT = 1 << (signal.SIGKILL - 1)
 
 
@@ -95,12 +98,12 @@ class Box(ABC):
     def freeze(self) -> None:
         """Freeze every process; TimeoutError when one does not stop within two seconds (then all go on)."""
         self.hold(True)
-        deadline = time.monotonic() + FREEZE_SECONDS
+        deadline, pauses = time.monotonic() + FREEZE_SECONDS, itertools.chain(_LOOKS, itertools.repeat(0.0005))
         while not self.held():
             if time.monotonic() > deadline:
                 self.hold(False)
                 raise TimeoutError("a process cannot be frozen now")
-            time.sleep(0.0005)
+            time.sleep(next(pauses))
 
     def thaw(self) -> None:
         """Let every process go on, those of boxes within it too."""
@@ -112,10 +115,7 @@ class Box(ABC):
             return
         with contextlib.suppress(OSError):
             self.hold(True)
-        for pid in processes(self.members):
-            if pid > 0:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        kill_each(self.members)
         with contextlib.suppress(OSError):
             self.thaw()
 
@@ -150,6 +150,27 @@ class Box(ABC):
         """Remove it and all below it; False when processes are left in it."""
         self.close_files()
         return all([remove_tree(folder) for folder in self.folders()])
+
+
+def kill_all(killer: str | None, members: str) -> None:
+    """End the processes of a box of which only the folders ``killer`` and ``members`` are at hand; some may escape.
+
+    What is killed does nothing more but die, for which it has to be given a processor: it goes before all others then.
+    """
+    if killer is None or not write(f"{killer}/cgroup.kill", "1"):
+        kill_each(members)
+    for folder in (members, *below(members)):
+        for thread in (read(f"{folder}/tasks") or read(f"{folder}/cgroup.threads")).split():
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, int(thread), _FIRST)
+
+
+def kill_each(members: str) -> None:
+    """End every process of a group that is seen there, one after the other."""
+    for pid in processes(members):
+        if pid > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def control(path: str, text: str) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from observer.cgroups.box import Box, BoxUsage, LimitError, control, parse_cores, remove_tree, set_limit
@@ -20,18 +21,21 @@ _KILL_FILE = "cgroup.kill"
 
 
 class BoxV1(Box):
-    """A folder for each of memory, cpuacct, pids and a freezer; one for cpuset as soon as it is asked for.
+    """A folder for each of memory, cpuacct, pids, cpuset and a freezer.
 
-    Each hierarchy that a process has to be moved in costs milliseconds, so there are no more of them.
+    The first hierarchy that a process is moved in costs milliseconds, the others some microseconds each.
     """
 
     def __init__(self, layout: Layout, groups: Mapping[str, str], name: str) -> None:
         self._layout, self._groups, self._name = layout, groups, name
         self._made: dict[str, str] = {}
+        self._both: int | None = None
         try:
             for controller in _ALWAYS:
                 if controller in layout.v1:
                     self._make(controller)
+            if "cpuset" in layout.v1:
+                self._make_cpuset()
             self._make_freezer()
         except OSError:
             self.remove()
@@ -63,33 +67,29 @@ class BoxV1(Box):
     def limit_memory(self, memory: int, swap: int | None) -> None:
         """``memory.limit_in_bytes`` and, for swap, the limit of both together, which may never be the smaller one."""
         folder = self._made.get("memory", "/nonexistent")
-        both = f"{folder}/memory.memsw.limit_in_bytes"
-        if swap is not None and not os.path.exists(both):
+        if swap is not None and not _counts_swap(str(self._layout.v1.get("memory", folder))):
             if swap or len(read("/proc/swaps").splitlines()) > 1:
                 raise LimitError("swap: this kernel does not count it (boot with swapaccount=1)")
             swap = None
         memory_file = f"{folder}/memory.limit_in_bytes"
         if swap is None:
             return set_limit("memory", memory_file, str(memory))
-        known = int(read(both).strip() or 0)
-        if memory > known:
+        both = f"{folder}/memory.memsw.limit_in_bytes"
+        if self._both is not None and memory > self._both:
             set_limit("swap", both, str(memory + swap))
         set_limit("memory", memory_file, str(memory))
-        return set_limit("swap", both, str(memory + swap))
+        set_limit("swap", both, str(memory + swap))
+        self._both = memory + swap
+        return None
 
     def limit_pids(self, pids: int) -> None:
         """``pids.max``."""
         set_limit("pids", f"{self._made.get('pids', '/nonexistent')}/pids.max", str(pids))
 
     def limit_cores(self, cores: tuple[int, ...]) -> None:
-        """``cpuset.cpus``; the processes that are in the box already are moved along."""
-        if "cpuset" not in self._made:
-            folder = self._make("cpuset")
-            for name in ("cpuset.mems", "cpuset.cpus"):
-                control(f"{folder}/{name}", read(f"{os.path.dirname(folder)}/{name}").strip())
-            for pid in read(f"{self.members}/cgroup.procs").split():
-                write(f"{folder}/cgroup.procs", pid)
-        set_limit("cpus", f"{self._made['cpuset']}/cpuset.cpus", ",".join(map(str, cores)))
+        """``cpuset.cpus``."""
+        folder = self._made.get("cpuset", "/nonexistent")
+        set_limit("cpus", f"{folder}/cpuset.cpus", ",".join(map(str, cores)))
 
     def cores(self) -> tuple[int, ...]:
         """``cpuset.cpus`` of the parent."""
@@ -164,11 +164,18 @@ class BoxV1(Box):
         if "freezer" in self._layout.v1:
             self._make("freezer")
 
+    def _make_cpuset(self) -> None:
+        """Nobody can be in a set without processors and memory: those of the group above."""
+        folder = self._make("cpuset")
+        for name in ("cpuset.mems", "cpuset.cpus"):
+            control(f"{folder}/{name}", read(f"{os.path.dirname(folder)}/{name}").strip())
+
     def _make(self, controller: str) -> str:
         folder = self._place(controller)
         if folder not in self._made.values():
             os.mkdir(folder)
-        if controller == "memory":  # kernels before 5.11 leave it to us that a group counts those below it
+        # Kernels before 5.11 leave it to us that a group counts those below it.
+        if controller == "memory" and not _counts_below(str(self._layout.v1[controller])):
             write(f"{folder}/memory.use_hierarchy", "1")
         self._made[controller] = folder
         return folder
@@ -180,6 +187,18 @@ class BoxV1(Box):
 
     def _unique(self) -> list[str]:
         return list(dict.fromkeys(self._made.values()))
+
+
+@cache
+def _counts_swap(root: str) -> bool:
+    """Whether this kernel counts memory and swap together."""
+    return os.path.exists(f"{root}/memory.memsw.limit_in_bytes")
+
+
+@cache
+def _counts_below(root: str) -> bool:
+    """Whether the root's groups count those below them, which all others inherit then."""
+    return read(f"{root}/memory.use_hierarchy").strip() == "1"
 
 
 def _beyond(both: int | None, memory: int | None) -> int | None:

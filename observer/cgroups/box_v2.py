@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from observer.cgroups.box import FREEZE_SECONDS, Box, BoxUsage, control, parse_cores, set_limit
@@ -57,12 +56,8 @@ class BoxV2(Box):
 
     def read(self) -> BoxUsage:
         """Of the group's files; this hierarchy does not tell the time of each processor."""
-        group = self._reader.read()
-        refused = self._files.value("pids.events", "max")
-        if refused is not None:
-            group = replace(group, pids_refused=max(refused, group.pids_refused or 0))
         return BoxUsage(
-            group,
+            self._reader.read(),
             swap_bytes=self._files.number("memory.swap.current"),
             swap_peak_bytes=self._files.number("memory.swap.peak"),
             memory_failures=self._files.value("memory.events", "max"),

@@ -48,6 +48,10 @@ class Group:
         """True as soon as a reading saw the task's own program (or saw that all is over)."""
         return self._harness.started
 
+    def begun(self) -> None:
+        """Tell that the engine has begun the task; from then on it can hardly pass for the engine by its name."""
+        self._harness.begun()
+
     def quiet(self) -> bool:
         """True when nothing ran in it since the last reading (or ever): another one would not tell anything new.
 

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from observer.cgroups.files import Files, below
 from observer.cgroups.membership import PREFIX
+from observer.cgroups.oom_notifier import OomNotifier
 
 _LONGEST_RECORD = 8192
 _NEARLY = 0.95
+OOM_PHRASE = "oom-kill:constraint="
 
 
 @dataclass(slots=True)
 class _Leaf:
     files: Files
+    notifier: OomNotifier | None = None
     seen: int = 0
     limit: int | None = None
+
+    def close(self) -> None:
+        self.files.close()
+        if self.notifier is not None:
+            self.notifier.close()
+            self.notifier = None
 
 
 class LeafCounter:
     """The line ``key`` of the file ``name`` in all groups below ``folder``: the most that was ever seen of it.
 
     What happens between the last reading and the end of a leaf is missed by that. The kernel's log has it too
-    (``phrase`` and the leaf's name in one line, written once per leaf or at a limited rate), so it is searched when a
-    leaf ended at its limit: then 1 is the least that can be said. It fails where the log is full or may not be read.
+    (``phrase`` and the leaf's name in one line), so it is searched when nothing was counted and a leaf ended at its
+    limit: then 1 is the least that can be said. It fails where the log is full or may not be read.
 
     A session of the observer counts only while it was not at a limit of its own: what a judge forbids the program that
     it judges is no fault of the task. ``peak`` is the file that tells the most that was in use in a group.
     """
+
+    _near = 1.0
 
     def __init__(self, folder: Path, *, name: str, key: str, limit: str, peak: str, phrase: str) -> None:
         self._folder = str(folder)
@@ -44,21 +57,30 @@ class LeafCounter:
             found = set(below(self._folder))
             for gone in [path for path in self._living if path not in found]:
                 self._end(gone, self._living.pop(gone), peak)
-            self._living |= {path: _Leaf(Files(Path(path))) for path in found if path not in self._living}
+            self._living |= {path: self._leaf(path) for path in found if path not in self._living}
             self._links = self._count_links()
         for path, leaf in self._living.items():
-            if f"/{PREFIX}" in path and self._at_own_limit(leaf.files):
+            if self._is_judged(path, leaf.files):
                 continue
             leaf.seen = max(leaf.seen, leaf.files.value(self._name, self._key) or 0)
             leaf.limit = leaf.files.number(self._limit) or leaf.limit
-        return self._ended + sum(leaf.seen for leaf in self._living.values())
+        return self._sum()
 
     def close(self) -> None:
         """Let go of open files."""
         for leaf in self._living.values():
-            leaf.files.close()
+            leaf.close()
 
-    def _at_own_limit(self, files: Files) -> bool:
+    def _leaf(self, path: str) -> _Leaf:
+        return _Leaf(Files(Path(path)))
+
+    def _sum(self) -> int:
+        return self._ended + sum(leaf.seen for leaf in self._living.values())
+
+    def _is_judged(self, path: str, files: Files) -> bool:
+        """True for a session that was at a limit of its own: what it counts is the judge's affair."""
+        if f"/{PREFIX}" not in path:
+            return False
         limit, most = files.number(self._limit), files.number(self._peak)
         return limit is not None and most is not None and most >= limit * _NEARLY
 
@@ -70,15 +92,78 @@ class LeafCounter:
             return []
 
     def _end(self, path: str, leaf: _Leaf, peak: int | None) -> None:
-        leaf.files.close()
-        at_limit = peak is not None and leaf.limit is not None and peak >= leaf.limit
-        if not leaf.seen and at_limit and logged(self._phrase, os.path.basename(path)):
+        at_limit = leaf.limit is not None and (peak is None or peak >= leaf.limit * self._near)
+        unseen = not leaf.seen and not self._sum()
+        if unseen and at_limit and f"/{PREFIX}" not in path and self._happened(path, leaf):
             leaf.seen = 1
+        leaf.close()
         self._ended += leaf.seen
 
+    def _happened(self, path: str, leaf: _Leaf) -> bool:
+        """Whether it happened in a leaf that is gone."""
+        return logged(self._phrase, os.path.basename(path))
 
-def logged(phrase: str, word: str) -> bool:
-    """True when a line of the kernel's log holds both ``phrase`` and ``word``; 1 ms for 600 lines."""
+
+class KillCounter(LeafCounter):
+    """How many processes were killed for want of memory in the groups below ``folder`` (cgroup v1).
+
+    The kernel itself tells of the end of a leaf that came between two readings. Its log, where it writes a few such
+    lines a second at the most, is for leaves that were gone when this began.
+    """
+
+    # Memory is asked for in larger pieces than one page: a limit is met a little below it, too.
+    _near = _NEARLY
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            folder,
+            name="memory.oom_control",
+            key="oom_kill",
+            limit="memory.limit_in_bytes",
+            peak="memory.max_usage_in_bytes",
+            phrase=OOM_PHRASE,
+        )
+
+    def _leaf(self, path: str) -> _Leaf:
+        leaf = super()._leaf(path)
+        if f"/{PREFIX}" not in path:
+            with contextlib.suppress(OSError):
+                leaf.notifier = OomNotifier(path)
+        return leaf
+
+    def _happened(self, path: str, leaf: _Leaf) -> bool:
+        return leaf.notifier.ran_out() if leaf.notifier is not None else super()._happened(path, leaf)
+
+
+class OuterCounter(LeafCounter):
+    """How often the groups below ``folder`` met limits of their own, sessions of the observer left out (cgroup v2).
+
+    There, ``name`` counts where the limit is, not where the process was. ``judges`` says that sessions were seen.
+    """
+
+    judges = False
+
+    def _is_judged(self, path: str, files: Files) -> bool:
+        """True for every session, and for what is within one."""
+        judged = f"/{PREFIX}" in path.removeprefix(self._folder)
+        self.judges = self.judges or judged
+        return judged
+
+    def share(self, counted: int, met: int, own: int, peak: int | None) -> int:
+        """How many of ``counted`` events were not for the limit of a session.
+
+        ``met`` is how often limits were met in the whole group, ``own`` how often its own was. One event can meet a
+        limit several times, when several processes want memory at once: where both kinds were met, the least is said.
+        """
+        outside = self.read(peak) + own
+        if not (counted and self.judges):
+            return counted
+        return max(counted - max(met - outside, 0), min(outside, 1))
+
+
+def logged(phrase: str, group: str) -> bool:
+    """True when a line of the kernel's log holds ``phrase`` and a path that ends with ``group``; 1 ms for 600 lines."""
+    ending = re.compile(re.escape(f"/{group}").encode() + rb"(?![\w/.-])")
     try:
         log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -89,7 +174,7 @@ def logged(phrase: str, word: str) -> bool:
                 record = os.read(log, _LONGEST_RECORD)
             except BrokenPipeError:  # the oldest lines were overwritten meanwhile: go on with the next
                 continue
-            if phrase.encode() in record and word.encode() in record:
+            if phrase.encode() in record and ending.search(record):
                 return True
     except OSError:  # BlockingIOError: the end of the log
         return False

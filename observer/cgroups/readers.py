@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from observer.cgroups.files import Files
-from observer.cgroups.leaves import LeafCounter
+from observer.cgroups.leaves import OOM_PHRASE, KillCounter, LeafCounter, OuterCounter
 from observer.cgroups.usage import GroupUsage
 
+_REFUSED_PHRASE = "fork rejected by pids controller"
+_MEMORY_OWN = ("memory.events.local", "oom")
+_PIDS_OWN = ("pids.events.local", "max")
 _LOOP_MAJOR = "7:"  # a loop device's bytes reach a real device too, and would be counted twice
 
 
@@ -38,18 +41,11 @@ class V1Reader:
     def __init__(self, folders: Mapping[str, Path]) -> None:
         where = [folders.get(name, Path("/nonexistent")) for name in ("cpuacct", "memory", "pids", "blkio")]
         self._cpu, self._memory, self._pids, self._io = map(Files, where)
-        self._oom_kills = LeafCounter(
-            where[1],
-            name="memory.oom_control",
-            key="oom_kill",
-            limit="memory.limit_in_bytes",
-            peak="memory.max_usage_in_bytes",
-            phrase="oom-kill:constraint=",
-        )
+        self._oom_kills = KillCounter(where[1])
         self._refused = _refused(where[2])
 
     def read(self) -> GroupUsage:
-        """All counters; ``oom_kills`` and ``pids_refused`` as :class:`LeafCounter` says."""
+        """All counters; ``oom_kills`` as :class:`KillCounter` says, ``pids_refused`` as :class:`LeafCounter` does."""
         total, user = self._cpu.number("cpuacct.usage") or 0, self._cpu.number("cpuacct.usage_user") or 0
         read, written = _sum_io(self._io.text("blkio.throttle.io_service_bytes_recursive"))
         memory, memory_peak = (self._memory.number(f"memory.{name}_in_bytes") for name in ("usage", "max_usage"))
@@ -81,11 +77,23 @@ class V1Reader:
 class V2Reader:
     """Reads a group of the unified hierarchy; its counters are hierarchical and survive the leaves.
 
-    All but one: before Linux 6.11 ``pids.events`` is the leaf's own, as on v1.
+    All but one: before Linux 6.11 ``pids.events`` is the leaf's own, as on v1. What happened for the limit of a session
+    of the observer is left out, as :class:`OuterCounter` says.
     """
 
     def __init__(self, folder: Path) -> None:
         self._files = Files(folder)
+        self._memory_met = OuterCounter(
+            folder,
+            name="memory.events.local",
+            key="oom",
+            limit="memory.max",
+            peak="memory.peak",
+            phrase=OOM_PHRASE,
+        )
+        self._pids_met = OuterCounter(
+            folder, name="pids.events.local", key="max", limit="pids.max", peak="pids.peak", phrase=_REFUSED_PHRASE
+        )
         self._refused = _refused(folder)
 
     def read(self) -> GroupUsage:
@@ -93,17 +101,17 @@ class V2Reader:
         files = self._files
         cpu = dict(line.split() for line in (files.text("cpu.stat") or "").splitlines())
         read, written = _sum_io_v2(files.text("io.stat"))
-        pids_peak, refused = files.number("pids.peak"), files.value("pids.events", "max")
+        memory_peak, pids_peak = files.number("memory.peak"), files.number("pids.peak")
         return GroupUsage(
             cpu_seconds=int(cpu.get("usage_usec", 0)) / 1e6,
             cpu_user_seconds=int(cpu.get("user_usec", 0)) / 1e6,
             cpu_system_seconds=int(cpu.get("system_usec", 0)) / 1e6,
             memory_bytes=files.number("memory.current"),
-            memory_peak_bytes=files.number("memory.peak"),
+            memory_peak_bytes=memory_peak,
             pids=files.number("pids.current"),
             pids_peak=pids_peak,
-            pids_refused=None if refused is None else max(refused, self._refused.read(pids_peak)),
-            oom_kills=files.value("memory.events", "oom_kill"),
+            pids_refused=self._read_refused(pids_peak),
+            oom_kills=self._read_kills(memory_peak),
             io_read_bytes=read,
             io_write_bytes=written,
         )
@@ -114,13 +122,29 @@ class V2Reader:
 
     def close(self) -> None:
         """Let go of open files."""
-        self._files.close()
-        self._refused.close()
+        for files in (self._files, self._memory_met, self._pids_met, self._refused):
+            files.close()
+
+    def _read_kills(self, peak: int | None) -> int | None:
+        # Kills first: the limit that one is for was counted before it.
+        kills, own = (self._files.value(*where) for where in (("memory.events", "oom_kill"), _MEMORY_OWN))
+        if kills is None or own is None:  # before Linux 5.2 a group does not tell its own from those below
+            return kills
+        return self._memory_met.share(kills, self._files.value("memory.events", "oom") or 0, own, peak)
+
+    def _read_refused(self, peak: int | None) -> int | None:
+        refused, own = (self._files.value(*where) for where in (("pids.events", "max"), _PIDS_OWN))
+        if refused is None:
+            return None
+        if own is None:
+            return max(refused, self._refused.read(peak))
+        return self._pids_met.share(refused, refused, own, peak)
 
 
 def _refused(folder: Path) -> LeafCounter:
-    phrase = "fork rejected by pids controller"
-    return LeafCounter(folder, name="pids.events", key="max", limit="pids.max", peak="pids.peak", phrase=phrase)
+    return LeafCounter(
+        folder, name="pids.events", key="max", limit="pids.max", peak="pids.peak", phrase=_REFUSED_PHRASE
+    )
 
 
 def _sum_io(text: str | None) -> tuple[int | None, int | None]:

@@ -1,4 +1,7 @@
-"""The visible part of scripts/bench_observer: every operation on both observers in turn, by the same client."""
+"""The visible part of scripts/bench_observer: every operation on both observers in turn, by the same client.
+
+Then the deadlines of sessions of each of them, on a machine that has more than enough to do.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
+from bench_deadlines import Late, distribution, lateness
 from rich.console import Console
 from rich.table import Table
 
@@ -45,6 +50,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("theirs", help="the program kolejka-observer")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--deadlines", type=int, default=40, help="sessions whose deadlines are waited for")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="observers-") as folder:
@@ -52,13 +58,18 @@ def main() -> int:
         own = [sys.executable, "-m", "observer", "serve", "--socket", str(ours)]
         with serving(own, ours), serving([wanted.theirs, "--socket", str(theirs)], theirs):
             rounds = [both(ours, theirs, turned=bool(turn % 2)) for turn in range(wanted.rounds)]
+            late = {"ours": lateness(ours, wanted.deadlines), "kolejka's": lateness(theirs, wanted.deadlines)}
     figures = {
         name: tuple(statistics.median(one[side][name] for one in rounds) * 1000 for side in (0, 1))
         for name in OPERATIONS
     }
     show(figures)
+    show_late(late)
     if wanted.json:
-        told = {name: {"ours_ms": mine, "kolejka_ms": other} for name, (mine, other) in figures.items()}
+        told: dict[str, object] = {
+            name: {"ours_ms": mine, "kolejka_ms": other} for name, (mine, other) in figures.items()
+        }
+        told["deadlines"] = {name: [asdict(one) for one in found] for name, found in late.items()}
         wanted.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return 0
 
@@ -131,6 +142,13 @@ def show(figures: dict[str, tuple[float, ...]]) -> None:
     for name, (mine, other) in figures.items():
         table.add_row(name, f"{mine:.2f} ms", f"{other:.2f} ms", f"{mine / other:.2f}")
     Console().print(table)
+
+
+def show_late(late: dict[str, list[Late]]) -> None:
+    table = Table("after a deadline, all processors busy", "the program went on for", "it was gone after")
+    for name, found in late.items():
+        table.add_row(name, distribution([one.ran for one in found]), distribution([one.gone for one in found]))
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":

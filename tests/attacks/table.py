@@ -149,7 +149,7 @@ PROCESSES = (
     Attack("stopped children and zombies", ("bombs", "leftovers")),
     Attack("a daemon", ("bombs", "daemon"), collect=({"glob": "diary"},), files=named("diary")),
     Attack("kill -9 1 and all", ("bombs", "kills"), says=r"(?s)\Akill init: .*\nstill here\n\Z"),
-    Attack("the limits of init", ("bombs", "init_limits"), says="limit of init"),
+    Attack("the limits of init", ("bombs", "init_limits"), "signal", "limit of init: set", "SIGKILL"),
     Attack("kill -TERM 1", shell("kill -TERM 1; sleep 20; echo ALLOWED"), "signal", told="SIGTERM"),
     Attack("core dump", ("bombs", "dumps"), "signal", r"core limit: EPERM", "SIGABRT", collect=EVERY_FILE),
     Attack("endless recursion", ("bombs", "overflows"), "signal", told="SIGSEGV", collect=EVERY_FILE),

@@ -203,6 +203,35 @@ def test_an_image_with_nothing_but_the_program_runs(bench: Bench, tmp_path: Path
         docker("rmi", name)
 
 
+ASKS_FOR_A_SESSION = r"""
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(void) {
+    struct sockaddr_un where = {AF_UNIX, "/var/run/kolejka/observer/socket"};
+    char said[4096];
+    int asked = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (connect(asked, (struct sockaddr *)&where, sizeof where))
+        return 9;
+    dprintf(asked, "POST /open HTTP/1.0\r\n\r\n");
+    return write(1, said, read(asked, said, sizeof said)) < 0;
+}
+"""
+
+
+@pytest.mark.needs("g++")
+def test_a_judge_finds_an_observer_also_on_a_machine_that_has_none(bench: Bench) -> None:
+    before = set(Path("/run").glob("grid-observer-*"))
+    task = bench.task("./ask", files={"ask": None})
+    (task / "ask.c").write_text(ASKS_FOR_A_SESSION)
+    subprocess.run(["gcc", "-static", "-o", task / "ask", task / "ask.c"], check=True)
+    assert bench.run(task, "--profile", "standard").status == 9
+    done = bench.run(task, "--profile", "judge", "--force")
+    assert (done.status, '"session_id"' in done.out) == (0, True), done.err
+    assert set(Path("/run").glob("grid-observer-*")) <= before
+
+
 def test_it_needs_no_server_and_no_broker() -> None:
     """Whatever is not there cannot be missed."""
     code = "import sys, nodes.lone, grid.lone; print(*[m for m in ('celery', 'kombu', 'django') if m in sys.modules])"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from observer.cgroups import Tree, detect
+from observer.cgroups import GroupUsage, Tree, detect
 from observer.client import Session
 from observer.errors import Failed
+from tests.support.images import docker
 from tests.support.node_api import eventually
 from tests.support.observers import INSIDE, RunningObserver, container, groups_named, running_observer, said
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "docker", "busybox")
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 60.0 * PATIENCE
 
 JUDGE = """
 import json, os, socket, subprocess, sys
@@ -40,6 +44,16 @@ outer.detach()
 whole = outer.stats()
 outer.close()
 print(json.dumps({"code": hungry.returncode, "stats": stats, "whole": whole, "left": client.sessions()}))
+"""
+
+SPENDTHRIFT = """
+import json, subprocess, sys
+from observer.client import Client
+session = Client(sys.argv[1] + "/socket").open()
+session.limit(memory="256M", swap=0)
+child = subprocess.run([sys.executable, "-S", "-c", "x = bytearray(10**8)"], preexec_fn=session.attach)
+session.close()
+print(json.dumps({"code": child.returncode}))
 """
 
 HOLD = """
@@ -120,16 +134,31 @@ def test_grid_observe_runs_a_command_within_a_container(observer: RunningObserve
 
 
 def test_what_a_judge_forbids_its_programs_is_no_fault_of_the_task(observer: RunningObserver) -> None:
-    layout = detect()
-    if layout.version == 2:
-        pytest.skip("cgroup v2 counts what is killed in a session for every group above")
-    tree = Tree(layout, base=f"grid-test-{uuid4().hex[:8]}")
+    told, used = _as_a_node_sees_it(observer, JUDGE, memory="512m")
+    assert told["stats"]["memory"]["oom_kills"] == 1
+    assert (used.oom_kills, used.cpu_seconds > 0) == (0, True)
+
+
+def test_what_the_task_itself_may_not_use_is_its_fault_in_a_session_too(observer: RunningObserver) -> None:
+    told, used = _as_a_node_sees_it(observer, SPENDTHRIFT, memory="64m")
+    assert told["code"] == -9
+    assert used.oom_kills == 1
+
+
+def _as_a_node_sees_it(observer: RunningObserver, code: str, *, memory: str) -> tuple[dict[str, Any], GroupUsage]:
+    """What a program in a container with this much memory says, and what is told of its group from outside."""
+    driver = docker("info", "--format", "{{.CgroupDriver}}").decode().strip()
+    tree = Tree(detect(), base=f"grid-test-{uuid4().hex[:8]}", systemd=driver == "systemd")
     group = tree.create("judge")
+    limits = ("--cgroup-parent", group.parent, "--memory", memory, "--memory-swap", memory)
     try:
-        told = json.loads(said(container(observer, JUDGE, INSIDE, parent=group.parent)))
-        assert told["stats"]["memory"]["oom_kills"] == 1
-        used = group.read()
-        assert (used.oom_kills, used.cpu_seconds > 0) == (0, True)
+        with container(observer, code, INSIDE, options=limits) as program:
+            while program.poll() is None:
+                group.read()
+                time.sleep(0.05)
+            assert program.stdout
+            told = json.loads(program.stdout.read())
+        return told, group.read()
     finally:
         eventually(lambda: tree.remove(group), PATIENCE_SECONDS)
         tree.remove_base()

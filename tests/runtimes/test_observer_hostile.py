@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.observers import INSIDE, RunningObserver, container, groups_named, running_observer
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "docker", "busybox")
 EACH = 8
@@ -115,7 +116,7 @@ def hostile(observer: RunningObserver, code: str) -> Iterator[list[str]]:
     try:
         yield process.stdout.readline().split()
     finally:
-        process.communicate("\n", timeout=120)
+        process.communicate("\n", timeout=120 * PATIENCE)
 
 
 def served(observer: RunningObserver) -> bool:

@@ -160,6 +160,21 @@ def test_a_forged_message_does_nothing(api: NodeApi, here: Node) -> None:
     assert (api.outcomes, here.left_behind()) == ({}, [])
 
 
+def test_orders_whose_messages_did_not_come_are_taken_up_when_the_server_names_them(api: NodeApi, here: Node) -> None:
+    attempts = [give(api, *sh("echo ran"), attempt=f"unread-{number}") for number in range(2)]
+    api.waiting = [*attempts, "unheard-of"]
+    eventually(lambda: set(api.outcomes) == set(attempts))
+    assert [(api.taken[one], api.logs[one, "stdout"]) for one in attempts] == [(1, b"ran\n")] * 2
+    assert here.unread > 0
+    # They are not here any more, and the server names none of them again: nothing else is unread.
+    api.waiting.clear()
+    beats = len(api.beats)
+    eventually(lambda: len(api.beats) >= beats + 2)
+    unread = here.unread
+    eventually(lambda: len(api.beats) >= beats + 4)
+    assert here.unread == unread
+
+
 def started(api: NodeApi, attempt: str) -> Callable[[], bool]:
     return lambda: b"ready" in api.logs.get((attempt, "stdout"), b"")
 
@@ -231,6 +246,12 @@ def test_a_node_cut_off_for_longer_than_its_lease_ends_its_containers(
     assert not thread.is_alive()
     api.away = False
     assert api.outcomes == {}
+    # The server may not have looked yet, so that the order is still this session's; and its message comes again.
+    beats = len(api.beats)
+    eventually(lambda: len(api.beats) > beats)
+    assert "ignored" in here.agent.work(attempt, "nonce")
+    assert api.taken[attempt] == 1
+    eventually(lambda: here.left_behind() == [])
 
 
 def test_an_outcome_waits_for_the_server_and_its_lease_is_kept(

@@ -18,11 +18,12 @@ from observer.cgroups.membership import PREFIX
 from observer.client import Client
 from tests.support.images import BUSYBOX
 from tests.support.node_api import eventually
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "/run/observer"
 _SYSTEM = ("/usr", "/lib", "/lib64")
-START_SECONDS = 30.0
+START_SECONDS = 30.0 * PATIENCE
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class RunningObserver:
     @property
     def client(self) -> Client:
         """A client of it."""
-        return Client(self.socket, timeout_seconds=60.0)
+        return Client(self.socket, timeout_seconds=60.0 * PATIENCE)
 
     def raw(self, data: bytes) -> bytes:
         """The whole answer to these bytes."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(60.0)
+            connection.settimeout(60.0 * PATIENCE)
             connection.connect(str(self.socket))
             connection.sendall(data)
             return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -87,15 +88,18 @@ def groups_named(text: str) -> list[str]:
     return [path for root in detect().roots for path in below(str(root)) if PREFIX in path and text in path]
 
 
-def container(observer: RunningObserver, code: str, *arguments: str, parent: str = "") -> subprocess.Popen[str]:
+def container(
+    observer: RunningObserver, code: str, *arguments: str, options: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     """A Python program in a container with the observer's socket at ``INSIDE``; its output can be read.
+
+    ``options`` are for ``docker run``.
 
     The image has no Python: it is lent that of this machine. Modules of ours can be imported.
     """
     lent = dict.fromkeys(path for path in (*_SYSTEM, sys.base_prefix, sys.prefix, str(ROOT)) if Path(path).exists())
     volumes = [word for path in lent for word in ("--volume", f"{path}:{path}:ro")]
-    above = ["--cgroup-parent", parent] if parent else []
-    socket_there = [*above, "--volume", f"{observer.socket.parent}:{INSIDE}:ro", "--env", f"PYTHONPATH={ROOT}"]
+    socket_there = [*options, "--volume", f"{observer.socket.parent}:{INSIDE}:ro", "--env", f"PYTHONPATH={ROOT}"]
     command = [
         "docker",
         "run",
@@ -115,6 +119,6 @@ def container(observer: RunningObserver, code: str, *arguments: str, parent: str
 
 def said(process: subprocess.Popen[str]) -> str:
     """All that a program prints, when it has ended well."""
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=120 * PATIENCE)
     assert process.returncode == 0, output
     return output

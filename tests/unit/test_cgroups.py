@@ -274,6 +274,24 @@ def test_a_peak_well_over_the_engines_is_the_tasks(named: Named) -> None:
     assert (usage.memory_peak_bytes, usage.pids_peak) == (50 * MIB, 20)
 
 
+@pytest.mark.parametrize("early", [[GroupUsage(0.004, 0.002, 0.002, MIB, MIB, 2, 2)], []])
+def test_the_engines_peaks_are_no_tasks_although_nobody_saw_them(named: Named, early: list[GroupUsage]) -> None:
+    harness = Harness()
+    with named("runc:[2:INIT]") as init:
+        for reading in early:
+            harness.remove(reading, [init])
+    usage = harness.remove(GroupUsage(0.022, 0.01, 0.012, 90_000, 4 * MIB, 0, 6), [])
+    assert (usage.memory_peak_bytes, usage.pids_peak) == (90_000, 1)
+
+
+def test_a_reading_of_the_moment_before_exec_has_the_engines_threads(named: Named) -> None:
+    harness = Harness()
+    with named("task") as task:
+        harness.remove(GroupUsage(0.02, 0.01, 0.01, 4 * MIB, 4 * MIB, 6, 6), [task])
+    usage = harness.remove(GroupUsage(0.03, 0.015, 0.015, MIB, 4 * MIB, 2, 6), [])
+    assert (usage.memory_peak_bytes, usage.pids_peak) == (MIB, 2)
+
+
 def test_a_task_that_came_and_went_between_two_readings_has_begun(named: Named) -> None:
     harness = Harness()
     with named("runc:[2:INIT]") as init:
@@ -316,11 +334,38 @@ def test_a_copy_of_runc_that_runs_from_memory_is_the_engine() -> None:
     os.close(memory)
 
 
-@pytest.mark.parametrize("usage", [engine(cpu=1.5), engine(peak=100 * MIB)])
+def test_an_emulated_machine_needs_seconds_to_begin_a_task(named: Named) -> None:
+    harness = Harness()
+    with named("runc:[2:INIT]") as init:
+        assert harness.remove(engine(cpu=3), [init]) == GroupUsage()
+        harness.begun()
+        assert harness.remove(engine(cpu=3.5), [init]) == GroupUsage()
+        assert harness.remove(engine(cpu=3.7), [init]) == GroupUsage()
+    usage = harness.remove(GroupUsage(3.75, 0, 3.75, 90_000, 4 * MIB, 0, 6), [])
+    assert usage.cpu_seconds == pytest.approx(0.05)
+    assert usage.pids_peak == 1
+
+
+def test_a_task_that_has_begun_cannot_hide_long_behind_the_engines_name(named: Named) -> None:
+    harness = Harness()
+    with named("runc:[2:INIT]") as disguised:
+        harness.begun()
+        assert harness.remove(engine(cpu=0.02), [disguised]) == GroupUsage()
+        assert harness.remove(engine(cpu=0.3), [disguised]).cpu_seconds == pytest.approx(0.28)
+    assert harness.started
+
+
+def test_the_only_reading_of_a_task_has_no_threads_of_the_engine() -> None:
+    usage = Harness().remove(GroupUsage(0.022, 0.01, 0.012, 90_000, 4 * MIB, 1, 6), [])
+    assert (usage.memory_peak_bytes, usage.pids_peak) == (90_000, 1)
+
+
+@pytest.mark.parametrize("usage", [engine(cpu=15), engine(peak=100 * MIB)])
 def test_a_task_cannot_hide_much_behind_the_engines_name(named: Named, usage: GroupUsage) -> None:
     harness = Harness()
     with named("runc:[2:INIT]") as disguised:
-        assert harness.remove(usage, [disguised]) == usage
+        counted = harness.remove(usage, [disguised])
+    assert (counted.cpu_seconds, counted.memory_peak_bytes) == (usage.cpu_seconds, usage.memory_peak_bytes)
     assert harness.started
 
 

@@ -28,6 +28,11 @@ class Meter:
         """True when the task's own program was seen; always False where there is no group to look at."""
         return self._group is not None and self._group.started
 
+    def begun(self) -> None:
+        """Tell that the engine has begun the program."""
+        if self._group is not None:
+            self._group.begun()
+
     def look(self, wall_seconds: float) -> GroupUsage:
         """Take a reading if there can be anything new to read."""
         if self._group is None or (wall_seconds < self._next_seconds and self._group.quiet()):

@@ -58,6 +58,7 @@ class Watch:
             now = clock()
             if self.since is None and (self._meter.started or follower.begun_at is not None):
                 self.since = now if follower.begun_at is None else min(now, follower.begun_at)
+                self._meter.begun()
             pause = self._step(now, self._meter.look(self.wall_seconds(now)))
         if self.since is None:
             self.since = follower.begun_at
