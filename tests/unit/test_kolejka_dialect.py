@@ -202,14 +202,15 @@ def test_unknown_keys_are_ignored_and_named_everywhere() -> None:
     said = {
         "image": "ubuntu",
         "colour": 1,
-        "limits": {"mem": "1G", "image": "1G", "cpus_offset": 2},
+        "limits": {"mem": "1G", "image": "1G", "cpus_offset": 2, "gpus_offset": 1},
         "collect": [{"glob": "x", "depth": 1}],
         "files": {"a": {"reference": "r", "mode": 7}},
     }
     reading = read_task(said, network_allowed=False)
-    for word in ("colour", "limits.mem", "limits.image", "limits.cpus_offset", "collect[0].depth", "files.a.mode"):
+    named = ("colour", "limits.mem", "limits.image", "limits.cpus_offset", "limits.gpus_offset")
+    for word in (*named, "collect[0].depth", "files.a.mode"):
         assert any(word in warning for warning in reading.warnings), word
-    assert reading.labelled({"r": "0" * 64})["labels"]["warnings"].count("ignored") == 6
+    assert reading.labelled({"r": "0" * 64})["labels"]["warnings"].count("ignored") == 7
 
 
 @pytest.mark.parametrize("name", ["perf_instructions", "perf_cycles", "cgroup_depth", "cgroup_descendants"])
