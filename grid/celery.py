@@ -24,6 +24,13 @@ def hostname_of(node: str) -> str:
     return f"node@{node}"
 
 
+def patience_with(broker_url: str, *, connect_seconds: float, answer_seconds: float) -> dict[str, object]:
+    """The transport's options by which a broker that does not answer is given up; without them nobody ever does."""
+    if broker_url.startswith(("amqp", "pyamqp")):
+        return {"connect_timeout": connect_seconds, "read_timeout": answer_seconds, "write_timeout": answer_seconds}
+    return {"socket_connect_timeout": connect_seconds, "socket_timeout": answer_seconds}
+
+
 def make_app(broker_url: str = "") -> Celery:
     """A Celery app with the grid's settings; ``broker_url`` may be set later, when it is known."""
     made = Celery("grid", broker=broker_url or None, set_as_current=False)
@@ -45,6 +52,9 @@ def make_app(broker_url: str = "") -> Celery:
         worker_redirect_stdouts=False,
         # True crashes a worker of threads when the broker goes away.
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        # True makes a thread of the pool talk on the main thread's channel after a broker came back: both read, each
+        # gets parts of the other's frames, and the worker waits for ever for the rest.
+        worker_enable_prefetch_count_reduction=False,
         worker_enable_remote_control=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -19,8 +19,8 @@ from nodes.reporter import Reporter
 from nodes.runner import Runner
 from nodes.server import Server
 from nodes.spool import Spool
-from tasks.errors import Conflict, NodeFault, NotAllowed, NotFound, Refused, Stale, Unavailable
-from tasks.order import Heartbeat, HeartbeatReply, Hello, Order, Welcome
+from tasks.errors import Conflict, GridError, NodeFault, NotAllowed, NotFound, Refused, Stale, Unavailable
+from tasks.order import Heartbeat, HeartbeatReply, Hello, Order, WaitingOrder, Welcome
 from tasks.outcome import Evidence, NodeFaultEvidence, Outcome
 from tasks.states import Phase, StopCause
 
@@ -40,10 +40,20 @@ _log = logging.getLogger(__name__)
 
 
 class Agent:
-    """One node at work; thread-safe. ``on_fatal(reason)`` is called once when the node must not go on."""
+    """One node at work; thread-safe.
+
+    ``on_fatal(reason)`` is called once when the node must not go on, ``on_unread()`` whenever an order has to be taken
+    up whose message was not read.
+    """
 
     def __init__(
-        self, config: NodeConfig, server: Server, runner: Runner, health: Health, on_fatal: Callable[[str], None]
+        self,
+        config: NodeConfig,
+        server: Server,
+        runner: Runner,
+        health: Health,
+        on_fatal: Callable[[str], None],
+        on_unread: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = uuid4().hex
         self._config = config
@@ -51,6 +61,7 @@ class Agent:
         self._runner = runner
         self._health = health
         self._on_fatal = on_fatal
+        self._on_unread = on_unread
         self._leases = Leases()
         self._reporter = Reporter(server, Spool(config.spool), self._settled)
         self._welcome: Welcome | None = None
@@ -129,8 +140,8 @@ class Agent:
             _log.warning(event("ignored", message="a message with something that is not the id of an attempt"))
             return {"ignored": "not the id of an attempt"}
         if self._refusing.is_set() or not self._leases.claim(attempt):
-            _log.info(event("ignored", attempt=attempt, message="it is here already, or the node is closing"))
-            return {"ignored": "here already, or the node is closing"}
+            _log.info(event("ignored", attempt=attempt, message="it is or was here, or the node is closing"))
+            return {"ignored": "it is or was here, or the node is closing"}
         asked = time.monotonic()
         try:
             order = self._server.take(attempt, self.session, nonce)
@@ -169,7 +180,8 @@ class Agent:
             entry = self._runner.run(running, logs)
             if entry is None:
                 _log.warning(event("lease_lost", attempt=order.attempt, task=order.task, message=running.stop.reason))
-                self._settled(order.attempt)
+                self._leases.give_up(order.attempt)
+                self._runner.clean(order.attempt)
                 return {"lost": running.stop.reason}
             running.enter(Phase.UPLOADING, time.monotonic())
             self._leases.ended(order.attempt)
@@ -252,6 +264,7 @@ class Agent:
         for order in reply.cancel:
             if self.cancel(order.attempt, order.reason):
                 _log.info(event("cancelled", attempt=order.attempt, message=order.reason))
+        self._take_up([order for order in reply.waiting if not self._leases.knows(order.attempt)])
         for order in reply.hand_back:
             self._hand_back((order.attempt,), order.reason)
         self._lose(reply.stale, "the server says that it is no longer this node's")
@@ -260,6 +273,21 @@ class Agent:
                 self._hello()
             except (Unavailable, NotAllowed) as error:
                 _log.warning(event("hello_later", message=str(error)))
+
+    def _take_up(self, orders: Collection[WaitingOrder]) -> None:
+        """Work on what the server had to name itself, because its message did not come."""
+        for order in orders:
+            _log.warning(event("unread", attempt=order.attempt, message="the broker's message for it did not come"))
+            args = (order.attempt, order.nonce)
+            threading.Thread(target=self._work_unread, args=args, name=order.attempt, daemon=True).start()
+        if orders:
+            self._on_unread()
+
+    def _work_unread(self, attempt: str, nonce: str) -> None:
+        try:
+            self.work(attempt, nonce)
+        except GridError as error:  # the next heartbeat's answer names it again
+            _log.warning(event("not_taken", attempt=attempt, message=str(error)))
 
     def _end_lapsed(self, now: float) -> None:
         for running in self._leases.lapsed(now, self._lease_seconds):

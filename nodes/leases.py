@@ -32,12 +32,13 @@ class Leases:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._claimed: set[str] = set()
+        self._given_up: set[str] = set()
         self._held: dict[str, _Held] = {}
 
     def claim(self, attempt: str) -> bool:
-        """Reserve the place of ``attempt``; False when it is here already, and the caller has nothing to do."""
+        """Reserve the place of ``attempt``; False when it is or was here, and the caller has nothing to do."""
         with self._lock:
-            if attempt in self._claimed:
+            if attempt in self._claimed or attempt in self._given_up:
                 return False
             self._claimed.add(attempt)
             return True
@@ -65,6 +66,15 @@ class Leases:
         with self._lock:
             self._claimed.discard(attempt)
             self._held.pop(attempt, None)
+
+    def give_up(self, attempt: str) -> None:
+        """Forget ``attempt`` and never claim it again.
+
+        The server may not know yet that it was begun and ended here, and would let it begin once more.
+        """
+        with self._lock:
+            self._given_up.add(attempt)
+        self.release(attempt)
 
     def attempts(self) -> tuple[str, ...]:
         """The ids of all attempts held."""

@@ -77,7 +77,9 @@ def _serve(config: NodeConfig, server: Server) -> int:
     )
     parts = Parts(runtime=runtime, images=images, cores=Cores(), workspace_kind=kind, health=health)
     runner = Runner(config, server, parts)
-    agent = Agent(config, server, runner, health, lambda reason: worker.leave(NOT_WANTED))
+    agent = Agent(
+        config, server, runner, health, lambda reason: worker.leave(NOT_WANTED), lambda: worker.connect_anew()
+    )
     worker = Worker(agent, config.patience_seconds, runtime.close)
     sweeper = Sweeper(config, runtime, agent.knows, runner.clean)
     upkeep = Upkeep(

@@ -18,7 +18,7 @@ from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.control import Panel, control_command
 
-from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
+from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app, patience_with
 from nodes.agent import Agent
 from nodes.journal import event
 from tasks.order import Welcome
@@ -46,6 +46,11 @@ _HARMLESS = frozenset(
         "query_task",
     ]
 )
+# A broker that does not answer for so long is gone. Without this bound the worker would wait for ever for one that went
+# without a word, even to say goodbye to it.
+ANSWER_SECONDS = 5.0
+# Nothing was read for so long although there is something to read: the line to the broker is taken for dead.
+DEAF_SECONDS = 10.0
 # Celery gave up; whoever keeps this process running should start it again.
 _GAVE_UP = 1
 # How long Celery's own goodbye (to the broker, to Flower) may take when nothing runs any more.
@@ -96,14 +101,16 @@ class Worker:
         self._shutdown_seconds = shutdown_seconds
         self._leaving = threading.Lock()
         self._status = 0
+        self._consumer: CeleryConsumer | None = None
+        self._read_at = time.monotonic()
 
     def serve(self, welcome: Welcome, slots: int) -> int:
         """Work until SIGTERM, SIGINT or ``leave``; return the exit status. Outages of the broker are waited out."""
         app = make_app(welcome.broker_url)
-        app.conf.broker_transport_options = _own_keys(welcome)
+        app.conf.broker_transport_options = _transport_options(welcome)
         app.set_default()
         app.events.dispatcher_cls = Dispatcher  # type: ignore[assignment]  # a class or its name
-        app.task(name=RUN_TASK)(_run_with(self._agent))
+        app.task(name=RUN_TASK)(_run_with(self._work))
         for name in Panel.data.keys() - _HARMLESS:
             del Panel.data[name]
         control_command(name=CANCEL_COMMAND, args=[("attempt", str), ("reason", str)])(_cancel_with(self._agent))
@@ -121,6 +128,7 @@ class Worker:
             heartbeat_interval=EVENT_HEARTBEAT_SECONDS,
             consumer_cls=Consumer,
         )
+        self._consumer = controller.consumer  # type: ignore[attr-defined]  # the stubs leave it out
         _log.info(event("serving", queue=welcome.queue, slots=slots))
         controller.start()
         # Nobody reads the queue any more: not to end now would be to look ready for as long as something runs here.
@@ -128,6 +136,21 @@ class Worker:
         # Celery has nothing more to do, but what the agent has begun to clean up must not be cut short.
         self._released.wait()
         return self._status
+
+    def connect_anew(self) -> None:
+        """Leave the connection to the broker for a new one, unless something was read lately. From any thread.
+
+        A line can die without a word to either side, and Celery waits for ever for what is to come over it.
+        """
+        if self._consumer is None or time.monotonic() - self._read_at < DEAF_SECONDS:
+            return
+        self._read_at = time.monotonic()
+        _log.warning(event("connect_anew", message=f"nothing was read from the broker for {DEAF_SECONDS:g} s"))
+        self._consumer.call_soon(_give_up)
+
+    def _work(self, attempt: str, nonce: str) -> dict[str, object]:
+        self._read_at = time.monotonic()
+        return self._agent.work(attempt, nonce)
 
     def leave(self, status: int = 0) -> None:
         """Take up nothing more and end; what still runs after a while is left to the next start. From any thread."""
@@ -155,19 +178,27 @@ class Worker:
         os._exit(self._status)
 
 
-def _own_keys(welcome: Welcome) -> dict[str, str]:
-    """On Redis: what is read and not acknowledged yet is noted beside the node's own queue, all that it may touch."""
+def _transport_options(welcome: Welcome) -> dict[str, object]:
+    """How long the broker may take to answer; on Redis, also where what is read and not acknowledged yet is noted."""
+    bounds = patience_with(welcome.broker_url, connect_seconds=ANSWER_SECONDS, answer_seconds=ANSWER_SECONDS)
     if not welcome.broker_url.startswith("redis"):
-        return {}
-    return {f"{name}_key": f"{welcome.queue}:{name}" for name in ("unacked", "unacked_index", "unacked_mutex")}
+        return bounds
+    # Beside the node's own queue, which is all that it may touch.
+    keys = {f"{name}_key": f"{welcome.queue}:{name}" for name in ("unacked", "unacked_index", "unacked_mutex")}
+    return {**bounds, **keys}
 
 
-def _run_with(agent: Agent) -> Callable[..., dict[str, object]]:
+def _give_up() -> None:
+    """In Celery's own thread, where it ends the connection as any fault of it does."""
+    raise ConnectionResetError("messages do not come through")
+
+
+def _run_with(work: Callable[[str, str], dict[str, object]]) -> Callable[..., dict[str, object]]:
     def run(*said: object, **more: object) -> dict[str, object]:
         """Run an attempt to its end. What its program did is a result; only a fault of the grid fails this task."""
         match said:
             case (str() as attempt, str() as nonce) if not more:
-                return agent.work(attempt, nonce)
+                return work(attempt, nonce)
         # Whoever reaches the broker can write messages.
         _log.warning(event("ignored", message="a message with something that is not an attempt and its nonce"))
         return {"ignored": "not an attempt and its nonce"}

@@ -30,6 +30,13 @@ class NewToken(Record):
     view: TokenView
 
 
+class TokenPage(Record):
+    """Tokens, the newest first; ``next`` is the cursor of the page behind, empty at the end."""
+
+    items: tuple[TokenView, ...]
+    next: str = ""
+
+
 class QuotaUse(Record):
     """A quota that holds for somebody, and what is used of it; the queue is counted up to ten thousand."""
 

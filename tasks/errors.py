@@ -8,6 +8,7 @@
     │   ├── NotAllowed        no, wrong or too weak a token
     │   ├── NotFound          no such task, attempt, node or blob (or not one you may see)
     │   ├── Conflict          the thing is not in the state the request needs
+    │   │   ├── Changed       the thing is no longer as the caller has seen it (If-Match)
     │   │   └── Stale         the attempt is no longer the caller's: lease lapsed, ended or cancelled
     │   └── TooLarge          a size or count is over the server's limit
     ├── Unavailable           nobody answers, or "try again later" (retry_after_seconds)
@@ -67,6 +68,10 @@ class NotFound(Refused):
 
 class Conflict(Refused):
     """The thing is not in the state that the request needs."""
+
+
+class Changed(Conflict):
+    """The thing is no longer as the caller has seen it, who wished to change it only as it was."""
 
 
 class Stale(Conflict):

@@ -144,12 +144,21 @@ class CancelOrder(Record):
     reason: str
 
 
+class WaitingOrder(Record):
+    """An order that waits for its node: what the broker's message says of it."""
+
+    attempt: str
+    nonce: str
+
+
 class HeartbeatReply(Record):
     """``cancel``: end these and report. ``stale``: end these, report nothing. ``hello``: say hello again.
 
-    ``hand_back``: end these and report them as handed back, for they are to be tried elsewhere.
+    ``hand_back``: end these and report them as handed back, for they are to be tried elsewhere. ``waiting``: take these
+    up, for their messages were sent long ago and the node seems not to have read them.
     """
 
+    waiting: tuple[WaitingOrder, ...] = ()
     cancel: tuple[CancelOrder, ...] = ()
     hand_back: tuple[CancelOrder, ...] = ()
     stale: tuple[str, ...] = ()

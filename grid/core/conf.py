@@ -101,6 +101,26 @@ class GridSettings(BaseModel):
     oidc_groups: dict[str, str] = Field(default={}, description="The provider's groups, and what they are here.")
     oidc_staff: str = Field(default="", description="The provider's group of operators.")
     oidc_adopt: bool = Field(default=False, description="Let it open accounts of the same name that are here already.")
+    ldap_url: str = Field(default="", description="Log-in by this directory: ldaps://HOST, ldap://HOST; empty: none.")
+    ldap_starttls: bool = Field(default=True, description="Turn on TLS over ldap://; false is for loopback.")
+    ldap_plaintext: bool = Field(default=False, description="Let passwords go over a network in clear all the same.")
+    ldap_ca_file: str = Field(default="", description="Whose certificates are believed; empty: those of the system.")
+    ldap_timeout_seconds: float = Field(default=5.0, gt=0, description="For each question to the directory.")
+    ldap_user_dn: str = Field(default="", description="The DN of whoever logs in as {name}.")
+    ldap_base: str = Field(default="", description="Where else whoever logs in is looked for.")
+    ldap_filter: str = "(uid={name})"
+    ldap_bind_dn: str = Field(default="", description="Who looks; empty: nobody in particular.")
+    ldap_bind_password: str = ""
+    ldap_id_attribute: str = Field(default="entryUUID", description="What never changes, nor is used again.")
+    ldap_name_attribute: str = Field(default="uid", description="What names the account.")
+    ldap_email_attribute: str = "mail"
+    ldap_label: str = Field(default="", description="What the log-in page says of it.")
+    ldap_group_base: str = Field(default="", description="Where groups are looked for.")
+    ldap_group_filter: str = "(|(member={dn})(uniqueMember={dn})(memberUid={name}))"
+    ldap_groups: dict[str, str] = Field(default={}, description="The directory's groups, and what they are here.")
+    ldap_allowed: tuple[str, ...] = Field(default=(), description="Only members of these log in; empty: everybody.")
+    ldap_staff: str = Field(default="", description="The directory's group of operators.")
+    ldap_adopt: bool = Field(default=False, description="Let it open accounts of the same name that are here already.")
 
     open_submit: bool = Field(default=True, description="False: only members of Clients, and staff, may submit.")
     user_quota: Quota = Field(default=Quota(), description="The quota of each user for whom nothing else is decided.")

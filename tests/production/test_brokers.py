@@ -125,15 +125,17 @@ def test_the_node_is_a_worker_in_flower(site: Site) -> None:
 def test_a_broker_that_is_killed_and_comes_back_goes_on_with_its_node(site: Site) -> None:
     running = site.grid.submit(*WAITS, limits={"time": "300s"}, name="runs on")
     eventually(lambda: "ready" in "".join(running.logs()), SOON_SECONDS)
-    if site.broker is None:
-        was = site.grid.kill("broker")
-        site.grid.restarted("broker", was)
-        waiting = site.grid.submit("true")
-    else:
-        site.broker.kill()
-        waiting = site.grid.submit("true")
-        site.broker.start()
-    assert waiting.wait(2 * SOON_SECONDS).verdict is Verdict.SUCCEEDED
+    # Time and again: what threads do to each other on a new connection shows in some of its starts only.
+    for _ in range(1 if site.speaks_redis else 3):
+        if site.broker is None:
+            was = site.grid.kill("broker")
+            site.grid.restarted("broker", was)
+            waiting = site.grid.submit("true")
+        else:
+            site.broker.kill()
+            waiting = site.grid.submit("true")
+            site.broker.start()
+        assert waiting.wait(2 * SOON_SECONDS).verdict is Verdict.SUCCEEDED
     may_go_on(site.grid.directory / "node", running)
     assert running.wait(SOON_SECONDS).verdict is Verdict.SUCCEEDED
 

@@ -28,6 +28,15 @@ def test_a_message_that_comes_twice_is_taken_once(leases: Leases) -> None:
     assert leases.claim("a")
 
 
+def test_what_was_given_up_is_never_taken_again(leases: Leases) -> None:
+    assert leases.claim("a")
+    leases.hold("a", "token", running("a"), asked=0.0)
+    leases.give_up("a")
+    assert not leases.claim("a")
+    assert not leases.knows("a"), "what there is of it is to be swept"
+    assert leases.attempts() == ()
+
+
 def test_a_lease_counts_from_the_question_not_from_the_answer(leases: Leases) -> None:
     one = running("a")
     leases.hold("a", "token", one, asked=100.0)

@@ -14,7 +14,7 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
-from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app
+from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app, patience_with
 from grid.core.models import Attempt
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,6 @@ class Publisher:
 
 def _transport_options(broker_url: str) -> dict[str, object]:
     """How long each step may take; RabbitMQ has to confirm, for it is silent about what is lost while it goes away."""
-    if broker_url.startswith(("amqp", "pyamqp")):
-        bounds = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
-        return {**bounds, "confirm_publish": True, "max_retries": 0}
-    return {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS, "max_retries": 0}
+    bounds = patience_with(broker_url, connect_seconds=CONNECT_SECONDS, answer_seconds=ANSWER_SECONDS)
+    confirmed = {"confirm_publish": True} if broker_url.startswith(("amqp", "pyamqp")) else {}
+    return {**bounds, **confirmed, "max_retries": 0}

@@ -48,7 +48,7 @@ def examine(now: datetime) -> tuple[Finding, ...]:
     if found[0].level is not Level.FAIL:
         looks: tuple[Callable[[datetime], Iterator[Finding]], ...] = (_dispatcher, _deadlines, _queue, _nodes, _logs)
         found += [one for look in looks for one in look(now)]
-    return (*found, *_broker(), _store(), *_disk())
+    return (*found, *_broker(), _store(), *_disk(), *_directory())
 
 
 def _database() -> Finding:
@@ -180,6 +180,15 @@ def _broker() -> Iterator[Finding]:
     yield Finding(name="broker", level=Level.PASS, detail=detail)
     yield from condition.look(conf().broker_url)
     yield from logins.look(conf())
+
+
+def _directory() -> Iterator[Finding]:
+    """Where people log in by one."""
+    if conf().ldap_url:
+        # Its package is here only where it is used.
+        from grid.core.people import ldapserver
+
+        yield ldapserver.look(conf())
 
 
 def _store() -> Finding:
