@@ -1,5 +1,8 @@
 # Sourced by the scripts: words for people, and packages of Debian and Ubuntu.
 
+# Where Python is told to keep no bytecode, each of the grid's programs compiles all of its modules at every start.
+unset PYTHONDONTWRITEBYTECODE
+
 say() { printf '\033[1m%s\033[0m\n' "== $*" >&2; }
 
 die() { # die STATUS LINE...: print the lines and leave

@@ -12,10 +12,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from grid import Task
-from tests.support.broker import broker_of, full_disk, no_memory, refusal, small_disk
+from tests.support.broker import broker_of, full_disk, no_memory, refusal
 from tests.support.grid_fixtures import LEASE_SECONDS
 from tests.support.grids import RunningGrid
-from tests.support.images import ensure_test_image
 from tests.support.node_api import eventually
 from tests.support.story import a_waiting_task, ended, ended_once, may_go_on, nothing_is_left
 
@@ -26,21 +25,8 @@ PAUSE_SECONDS = 0.8
 REPAIR_SECONDS = 10.0
 # How a node says when it tries to reach the broker again.
 TRIES = re.compile(r"Trying again in ([\d.]+) second")
-DISK_BYTES = 8 * 1024**2
 WAITING = {"queued", "assigned"}
 REFUSALS = {"disk": "MISCONF Errors writing to the AOF file", "memory": "command not allowed when used memory"}
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGrid]:
-    """A grid whose broker has a small disk of its own."""
-    ensure_test_image()
-    folder = tmp_path_factory.mktemp("grid")
-    with (
-        small_disk(folder / "grid" / "broker", DISK_BYTES),
-        RunningGrid(folder, lease_seconds=LEASE_SECONDS) as running,
-    ):
-        yield running
 
 
 def test_the_broker_is_killed_and_forgets_all_it_knew(grid: RunningGrid) -> None:

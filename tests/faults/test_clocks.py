@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,6 @@ pytestmark = pytest.mark.needs("docker", "busybox", "root", "faketime")
 
 HOURS = 2 * 3600
 JUMPS = {"ahead": HOURS, "behind": -HOURS}
-
-
-@pytest.fixture(scope="module")
-def grid_options() -> Mapping[str, object]:
-    return {"node": False}
 
 
 def test_the_clocks_of_nodes_jump_while_tasks_run(grid: RunningGrid, tmp_path: Path) -> None:

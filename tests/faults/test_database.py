@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -21,12 +21,6 @@ pytestmark = [pytest.mark.needs("docker", "busybox", "root"), pytest.mark.timeou
 
 LEASE_SECONDS = 60
 """A lease that outlasts the fault: here nothing may be lost, and nothing is."""
-
-
-@pytest.fixture(scope="module")
-def grid_options() -> Mapping[str, object]:
-    """Nobody waits long for a lock, so that the test need not hold it for long."""
-    return {"lease_seconds": LEASE_SECONDS, "database_wait_seconds": 0.5}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,12 +22,6 @@ RESULT_BYTES = 300_000
 PLENTY = {"size": "1500m", "nr_inodes": "20000"}
 SHORT = {"size": "are free on the disk of", "nr_inodes": "more files fit on the disk of"}
 """What the node says of its disk."""
-
-
-@pytest.fixture(scope="module")
-def grid_options() -> Mapping[str, object]:
-    """No node, and leases that nobody loses on a busy machine."""
-    return {"node": False, "lease_seconds": 10}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +71,7 @@ def test_a_node_without_room_says_so_and_its_task_goes_elsewhere(
     grid: RunningGrid, nodes: list[Worker], disk: Path, what: str
 ) -> None:
     small, roomy = nodes
-    assert command(grid, "node", "cordon", "roomy").status == 0
+    grid.client.cordon("roomy")
     # The disk is full before the result is copied out of the task's own folder.
     task = a_task(grid)
     with full(disk, what):
@@ -86,7 +80,7 @@ def test_a_node_without_room_says_so_and_its_task_goes_elsewhere(
         assert SHORT[what] in grid.client.node("small").not_ready_reason
         [line] = [line for line in command(grid, "nodes").out.splitlines() if line.startswith("small\t")]
         assert SHORT[what] in line
-        assert command(grid, "node", "resume", "roomy").status == 0
+        grid.client.resume("roomy")
         runs_on(task, "roomy")
         may_go_on(roomy.directory, task)
         ended_once(task, 2)
@@ -98,7 +92,7 @@ def test_a_node_without_room_says_so_and_its_task_goes_elsewhere(
         # Nothing new comes here.
         assert [one.node for one in tries_of(a_quick_task(grid))] == ["roomy"]
     eventually(lambda: grid.node_is("small", ready=True), PATIENCE_SECONDS)
-    assert command(grid, "node", "cordon", "roomy").status == 0
+    grid.client.cordon("roomy")
     assert [one.node for one in tries_of(a_quick_task(grid))] == ["small"]
 
 

@@ -17,7 +17,7 @@ from tests.support.grids import RunningGrid
 from tests.support.node_api import eventually
 from tests.support.postgres import Postgres
 from tests.support.quick_node import QuickNode, outcome_of
-from tests.support.servers import Database, Dispatcher, frozen
+from tests.support.servers import Database, Dispatcher, Lead, frozen
 from tests.support.story import PATIENCE_SECONDS, ended, ended_once
 
 pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(240)]
@@ -113,8 +113,7 @@ def test_a_standby_takes_over_when_the_dispatcher_is_killed(
     done(node, grid.submit("true"))
     with killed(before.pid, both):
         done(node, grid.submit("true"))
-        after = database.lead()
-    assert (after.pid, after.fence) == (standby, before.fence + 1)
+        acts_instead(standby, database, before)
     database.check()
 
 
@@ -129,12 +128,13 @@ def test_a_dispatcher_that_slept_past_its_lease_writes_nothing_more(
         frozen(before.pid, database)
         tasks = [grid.submit("true") for _ in range(3)]
         done(node, *tasks)
-        after = database.lead()
-        assert (after.pid, after.fence) == (standby, before.fence + 1)
+        acts_instead(standby, database, before)
+        led = both[before.pid].said("leads")
         waiting = [grid.submit("true") for _ in range(3)]
         stands_by_again(both[before.pid])
         done(node, *waiting)
-        assert database.lead().fence == after.fence, "the one that slept does not act again"
+        acts_instead(standby, database, before)
+        assert both[before.pid].said("leads") == led, "the one that slept does not act again"
     database.check()
 
 
@@ -165,6 +165,13 @@ def test_what_a_dispatcher_had_decided_before_it_slept_is_not_written(
             break
     assert refused, "in no round was it that far when it fell asleep"
     database.check()
+
+
+def acts_instead(standby: int, database: Database, before: Lead) -> None:
+    """The standby has the role, under a later fence: on a busy machine it may have lost and taken it more than once."""
+    after = database.lead()
+    assert after.pid == standby
+    assert after.fence > before.fence
 
 
 def renewed(database: Database) -> None:

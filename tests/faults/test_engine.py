@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pytest
 
@@ -27,12 +27,6 @@ pytestmark = [pytest.mark.needs("docker", "busybox", "root", "dockerd"), pytest.
 # Does not end when it is asked to, so that the engine kills it: with exit status 137.
 STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while [ ! -e go ]; do sleep 0.05; done; echo over")
 FAILS = ("sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.05; done; echo over; exit 6")
-
-
-@pytest.fixture(scope="module")
-def grid_options() -> Mapping[str, object]:
-    """No node, leases that nobody loses on a busy machine, and little patience with a phase."""
-    return {"node": False, "lease_seconds": 10, "run_grace_seconds": 2}
 
 
 @pytest.fixture(scope="module")

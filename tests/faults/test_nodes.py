@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -28,12 +27,6 @@ from tests.support.story import (
 pytestmark = [pytest.mark.needs("docker", "busybox", "root"), pytest.mark.timeout(240)]
 
 WAITS = ("sh", "-c", "echo ready; sleep 600")
-
-
-@pytest.fixture(scope="module")
-def grid_options() -> Mapping[str, object]:
-    """No node: each test adds its own, with a tag by which only its own tasks go there."""
-    return {"node": False}
 
 
 def runs_for_the(task: Task, number: int) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -32,12 +32,6 @@ AT_ONCE = 5
 BLOB_PARTS = 100_000
 """Of 16 bytes each."""
 FILES = {"a": b"first " * 1000, "b": b"second " * 1000, "c": b""}
-
-
-@pytest.fixture(scope="module")
-def grid_options() -> Mapping[str, object]:
-    """A lease that outlasts the start of a server on a busy machine: here nothing may be lost, and nothing is."""
-    return {"lease_seconds": 60}
 
 
 # ------------------------------------------------------------------------------------------- programs that come back

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.needs("docker", "busybox", "root", "faketime")
 
 HOURS = 2 * 3600
 JUMPS = {"ahead": HOURS, "behind": -HOURS}
-# The false library makes every look at the clock slower, and this is a story of hours, not of seconds.
+# No lease may end for want of the processor here, and this is a story of hours, not of seconds.
 LEASE_SECONDS = 6
 
 
@@ -40,8 +40,11 @@ def node(grid: RunningGrid) -> Worker:
 
 
 @pytest.fixture(scope="module")
-def grid_options(server_clock: Clock) -> Mapping[str, object]:
-    return {"node": False, "lease_seconds": LEASE_SECONDS, "environment": server_clock.environment}
+def grid(tmp_path_factory: pytest.TempPathFactory, server_clock: Clock) -> Iterator[RunningGrid]:
+    """A grid whose own programs have that clock."""
+    folder = tmp_path_factory.mktemp("grid")
+    with RunningGrid(folder, node=False, lease_seconds=LEASE_SECONDS, environment=server_clock.environment) as running:
+        yield running
 
 
 @pytest.mark.parametrize("seconds", JUMPS.values(), ids=JUMPS)

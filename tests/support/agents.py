@@ -29,6 +29,7 @@ class Node:
         self.runtime = DockerRuntime(self.config.identity)
         self.server = Server(address, api.token, timeout_seconds=5.0)
         self.fatal: list[str] = []
+        self.unread = 0
         self.cores = Cores()
         kind = workspace.probe(self.config.workspaces)
         health = Health(lambda: gather(self.config, self.runtime, kind), directory)
@@ -40,7 +41,7 @@ class Node:
             health=health,
         )
         self.runner = Runner(self.config, self.server, parts)
-        self.agent = Agent(self.config, self.server, self.runner, health, self.fatal.append)
+        self.agent = Agent(self.config, self.server, self.runner, health, self.fatal.append, self._count_unread)
 
     def close(self) -> None:
         """End it as SIGTERM does, and remove what it has left in the engine."""
@@ -48,6 +49,9 @@ class Node:
         self.runtime.reap(())
         self.runtime.close()
         self.server.close()
+
+    def _count_unread(self) -> None:
+        self.unread += 1
 
     def left_behind(self) -> list[Path]:
         """What is on the disk of attempts that have ended."""

@@ -22,6 +22,7 @@ from grid import Client, GridError, Result, Task
 from grid.api import Api
 from nodes.config import NodeConfig
 from nodes.runtimes.docker import DockerRuntime
+from tests.support import migrated
 from tests.support.node_api import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +144,8 @@ class RunningGrid:
         command = [str(Path(sys.executable).with_name("grid")), "up", "--json", "--dir", str(self.directory)]
         command += ["--port", "0", *self._options]
         environment = wanted(**self._settings) | self._added | {"GRID_CONFIG": str(self.config_file)}
+        if not self._settings.get("database_url"):
+            migrated.give(self.directory, wanted())
         said = self.folder / "up.json"
         with said.open("w") as out, self.log_file.open("a") as log:
             process = subprocess.Popen(
@@ -293,6 +296,14 @@ class RunningGrid:
             eventually(lambda: self.node_is(name, online=True, ready=True), START_SECONDS)
         return worker
 
+    def retire_nodes(self) -> None:
+        """End all nodes that ``add_node`` has started, with what they have left on this machine; they get no work."""
+        for worker in self.workers.values():
+            worker.kill()
+            self.client.cordon(worker.name)
+        self._sweep([(worker.name, worker.directory, worker.environment) for worker in self.workers.values()])
+        self.workers.clear()
+
     def node_is(self, name: str, **facts: object) -> bool:
         """Whether the server sees the node so: ``online``, ``ready``..."""
         try:
@@ -341,15 +352,25 @@ class RunningGrid:
         homes = [(worker.name, worker.directory, worker.environment) for worker in self.workers.values()]
         if self.facts.get("node"):
             homes.append((self.facts["node"], self.directory / "node", {}))
+        self._sweep(homes)
+        _unmount(self.folder)
+
+    def _sweep(self, homes: list[tuple[str, Path, dict[str, str]]]) -> None:
+        """Remove the containers and mounts of these nodes, by name, folder and environment."""
         for name, directory, environment in homes:
             config = NodeConfig(server="http://127.0.0.1", name=name, directory=directory, token="none")
             if "DOCKER_HOST" not in environment:  # an engine of the test's own has gone with what was in it
                 runtime = DockerRuntime(config.identity)
                 runtime.reap(())
                 runtime.close()
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in sorted((path for path in mounts if path.startswith(f"{self.folder}/")), reverse=True):
-            subprocess.run(["umount", "--lazy", mount], check=True)
+            _unmount(directory)
+
+
+def _unmount(folder: Path) -> None:
+    """Take away what is mounted below the folder."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted((path for path in mounts if path.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=True)
 
 
 GridMaker = Callable[..., RunningGrid]

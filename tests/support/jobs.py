@@ -9,12 +9,13 @@ from uuid import uuid4
 
 from nodes.runtimes import Job
 from tasks.limits import Limits
+from tests.support.patience import PATIENCE
 
 NODE = f"test-{uuid4().hex[:8]}"
 """The name under which this test process's containers run: it never touches those of another."""
 
 IMAGE = "busybox:local"
-_LIMITS: dict[str, object] = {"memory": "64M", "pids": 32, "time": "30s", "output": "1M"}
+_LIMITS: dict[str, object] = {"memory": "64M", "pids": 32, "time": f"{30 * PATIENCE:g}s", "output": "1M"}
 
 
 def make_job(folder: Path, *args: str, **changes: Any) -> Job:

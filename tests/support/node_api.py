@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tasks.limits import Limits
-from tasks.order import CancelOrder, Heartbeat, HeartbeatReply, Hello, Order, StagedFile, Welcome
+from tasks.order import CancelOrder, Heartbeat, HeartbeatReply, Hello, Order, StagedFile, WaitingOrder, Welcome
 from tasks.outcome import Outcome
 from tasks.spec import TaskSpec
 
@@ -77,6 +77,7 @@ class NodeApi:
     hellos: list[Hello] = field(default_factory=list)
     cancels: dict[str, str] = field(default_factory=dict)
     hand_back: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
     stale: set[str] = field(default_factory=set)
     away: bool = False
     most_bytes: int | None = None
@@ -148,6 +149,7 @@ class NodeApi:
             return _problem(409, "another session has this name")
         held = {pulse.attempt for pulse in beat.attempts}
         reply = HeartbeatReply(
+            waiting=tuple(WaitingOrder(attempt=one, nonce="nonce") for one in self.waiting if one not in self.taken),
             cancel=_orders(self.cancels, held),
             hand_back=_orders(self.hand_back, held),
             stale=tuple(sorted(held & (self.stale | set(self.outcomes)))),

@@ -41,6 +41,7 @@ class _Link:
     lock: threading.Lock = field(default_factory=threading.Lock)
     cut: Cut | None = None
     counted: int = 0
+    dead: bool = False
     closed: bool = False
     over: int = 0
 
@@ -77,6 +78,8 @@ class Proxy:
         self.bytes_down = 0
         self.cuts_made: list[Cut] = []
         """The cuts that have happened."""
+        self.lost = 0
+        """How many pieces, and ends of connections, were lost on connections that had died."""
         self.held = 0
         """How many pieces and new connections were on their way while packets vanished."""
         self._cuts: deque[Cut] = deque()
@@ -126,6 +129,12 @@ class Proxy:
         if reset:
             self.drop_all()
         self._passing.set()
+
+    def die_silently(self) -> None:
+        """What is open now never carries anything again, and neither side is told; new connections are sound."""
+        with self._lock:
+            for link in self._links:
+                link.dead = True
 
     def refuse(self) -> None:
         """Nobody listens here any more, and what was open is reset."""
@@ -182,6 +191,9 @@ class Proxy:
         try:
             while piece := source.recv(self._most_bytes()):
                 self._travel(len(piece))
+                if link.dead:
+                    self._lose()
+                    continue
                 whole = self._allowed(link, up, piece)
                 sink.sendall(piece[:whole])
                 self._count(up, whole)
@@ -189,6 +201,9 @@ class Proxy:
                     self._make(link, cut)
                     return
             self._passing.wait()
+            if link.dead and not link.closed:
+                self._lose()
+                self._closed.wait()
             if not link.closed:  # or a polite end would be sent ahead of a reset
                 sink.shutdown(socket.SHUT_WR)
         except OSError:
@@ -222,6 +237,10 @@ class Proxy:
             with self._lock:
                 self.held += 1
             self._passing.wait()
+
+    def _lose(self) -> None:
+        with self._lock:
+            self.lost += 1
 
     def _allowed(self, link: _Link, up: bool, piece: bytes) -> int:
         """How many bytes of the piece still get through."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from uuid import uuid4
 
+from grid.api import Api
 from nodes.server import Server
 from tasks.errors import Stale, Unavailable
 from tasks.order import AttemptPulse, Capacity, Facts, Heartbeat, Hello, Order
@@ -27,7 +28,9 @@ class QuickNode:
 
     def __init__(self, grid: RunningGrid, name: str, address: str = "") -> None:
         self.name = name
-        self._token = grid.django("createtoken", "admin", "--name", name, "--node", name)
+        self._grid = grid
+        with Api(grid.server, grid.token) as api:
+            self._token = api.add_node(name, renew=True).token
         self._database = Database(grid)
         self.server = Server(address or grid.server, self._token)
         self._session = uuid4().hex
@@ -45,6 +48,8 @@ class QuickNode:
         self._closed.set()
         self._thread.join()
         self.server.close()
+        # It is thought to be there until its lease has ended, and would be given the tasks of the next test.
+        self._grid.client.cordon(self.name)
 
     def take(self, task: str) -> Order:
         """Take the task's attempt up, as soon as it is assigned; the next one, when it was taken back meanwhile."""

@@ -77,6 +77,25 @@ def received(client: socket.socket, size: int) -> bytes:
     return found
 
 
+def echoed(client: socket.socket, data: bytes) -> bytes:
+    """What comes back for the data."""
+    client.sendall(data)
+    return received(client, len(data))
+
+
+def hears_nothing(client: socket.socket) -> bool:
+    """Whether nothing arrives for a while, and the connection is not said to be over either."""
+    before = client.gettimeout()
+    client.settimeout(0.1)
+    try:
+        client.recv(1)
+    except TimeoutError:
+        return True
+    finally:
+        client.settimeout(before)
+    return False
+
+
 def test_what_is_sent_arrives_both_ways_and_is_counted(proxy: Proxy, echo: Echo) -> None:
     sent = bytes(range(256)) * 1000
     with connected(proxy) as client:
@@ -151,17 +170,13 @@ def test_cuts_with_a_marker_wait_for_it_and_count_from_there(proxy: Proxy, echo:
 
 def test_packets_vanish_without_a_word_and_arrive_late(proxy: Proxy, echo: Echo) -> None:
     with connected(proxy) as client:
-        client.sendall(b"1")
-        assert received(client, 1) == b"1"
+        assert echoed(client, b"1") == b"1"
         proxy.vanish()
         client.sendall(b"2")
         eventually(lambda: proxy.held == 1)
         with connected(proxy) as later:  # a new connection gets no answer either
             later.sendall(b"3")
-            later.settimeout(0.1)
-            with pytest.raises(TimeoutError):
-                later.recv(1)
-            later.settimeout(20)
+            assert hears_nothing(later)
             assert echo.heard == [b"1"]
             proxy.appear()
             assert (received(client, 1), received(later, 1)) == (b"2", b"3")
@@ -169,8 +184,7 @@ def test_packets_vanish_without_a_word_and_arrive_late(proxy: Proxy, echo: Echo)
 
 def test_connections_may_be_gone_when_packets_pass_again(proxy: Proxy, echo: Echo) -> None:
     with connected(proxy) as client:
-        client.sendall(b"1")
-        assert received(client, 1) == b"1"
+        assert echoed(client, b"1") == b"1"
         proxy.vanish()
         client.sendall(b"2")
         eventually(lambda: proxy.held == 1)
@@ -180,10 +194,24 @@ def test_connections_may_be_gone_when_packets_pass_again(proxy: Proxy, echo: Ech
     assert echo.heard == [b"1"]
 
 
+def test_a_line_dies_without_a_word_to_either_side_and_new_ones_are_sound(proxy: Proxy, echo: Echo) -> None:
+    with connected(proxy) as client:
+        assert echoed(client, b"1") == b"1"
+        proxy.die_silently()
+        client.sendall(b"2")
+        eventually(lambda: proxy.lost == 1)
+        assert hears_nothing(client)
+    eventually(lambda: proxy.lost == 2)
+    with connected(proxy) as client:
+        client.sendall(b"3")
+        assert received(client, 1) == b"3"
+    eventually(lambda: echo.ends == ["closed"])
+    assert echo.heard == [b"1", b"3"]
+
+
 def test_nobody_listens_and_then_again_on_the_same_port(proxy: Proxy) -> None:
     with connected(proxy) as client:
-        client.sendall(b"1")
-        assert received(client, 1) == b"1"
+        assert echoed(client, b"1") == b"1"
         proxy.refuse()
         with pytest.raises(ConnectionResetError):
             received(client, 1)
@@ -205,8 +233,7 @@ def test_delays_and_narrow_lines_take_their_time(proxy: Proxy) -> None:
     proxy.delay_seconds = 0.1
     with connected(proxy) as client:
         begun = time.monotonic()
-        client.sendall(b"1")
-        assert received(client, 1) == b"1"
+        assert echoed(client, b"1") == b"1"
         assert time.monotonic() - begun >= 0.2
         proxy.delay_seconds = 0.0
         proxy.bytes_per_second = 10_000

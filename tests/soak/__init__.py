@@ -1,0 +1,1 @@
+"""Random faults under many tasks for a while, and the account of all of them afterwards."""
