@@ -24,9 +24,14 @@ def hostname_of(node: str) -> str:
     return f"node@{node}"
 
 
+def speaks_amqp(broker_url: str) -> bool:
+    """True for RabbitMQ, False for Redis and Valkey."""
+    return broker_url.startswith(("amqp", "pyamqp"))
+
+
 def patience_with(broker_url: str, *, connect_seconds: float, answer_seconds: float) -> dict[str, object]:
     """The transport's options by which a broker that does not answer is given up; without them nobody ever does."""
-    if broker_url.startswith(("amqp", "pyamqp")):
+    if speaks_amqp(broker_url):
         return {"connect_timeout": connect_seconds, "read_timeout": answer_seconds, "write_timeout": answer_seconds}
     return {"socket_connect_timeout": connect_seconds, "socket_timeout": answer_seconds}
 

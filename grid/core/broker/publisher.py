@@ -14,7 +14,7 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
-from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app, patience_with
+from grid.celery import CANCEL_COMMAND, RUN_TASK, hostname_of, make_app, patience_with, speaks_amqp
 from grid.core.models import Attempt
 
 logger = logging.getLogger(__name__)
@@ -116,5 +116,5 @@ class Publisher:
 def _transport_options(broker_url: str) -> dict[str, object]:
     """How long each step may take; RabbitMQ has to confirm, for it is silent about what is lost while it goes away."""
     bounds = patience_with(broker_url, connect_seconds=CONNECT_SECONDS, answer_seconds=ANSWER_SECONDS)
-    confirmed = {"confirm_publish": True} if broker_url.startswith(("amqp", "pyamqp")) else {}
+    confirmed = {"confirm_publish": True} if speaks_amqp(broker_url) else {}
     return {**bounds, **confirmed, "max_retries": 0}
