@@ -58,11 +58,6 @@ class Provider:
 _described: dict[str, tuple[float, Provider]] = {}
 
 
-def oidc_label() -> str:
-    """What the button of the external log-in says; empty where there is none."""
-    return conf().oidc_label if conf().oidc_issuer else ""
-
-
 def provider() -> Provider:
     """The provider's description, asked for anew every ten minutes.
 
@@ -236,6 +231,10 @@ class Return(OIDCAuthenticationCallbackView):  # type: ignore[misc]  # the packa
     def login_failure(self) -> HttpResponse:
         """The provider or the person said no, or the account is closed."""
         return _failed(self.request, None, "The external log-in was refused or given up. Try again.")
+
+
+begin = Begin.as_view()
+back = Return.as_view()
 
 
 def _failed(request: HttpRequest, error: Exception | None, words: str = "") -> HttpResponse:

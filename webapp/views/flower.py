@@ -20,7 +20,6 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from grid.core.conf import conf
@@ -44,7 +43,6 @@ READ_BY_POST = "tasks/datatable"
 _INLINE = tuple(f"\nvar autorefresh = {value};\n" for value in (0, 1))
 
 
-@csrf_exempt  # nothing is changed by it, whatever the method
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def flower(request: HttpRequest, path: str = "") -> HttpResponseBase:

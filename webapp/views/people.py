@@ -18,7 +18,6 @@ from django.views.decorators.cache import never_cache
 
 from grid.core.conf import conf
 from grid.core.people import throttle
-from webapp import identity
 from webapp.refusals import refusal_of
 
 
@@ -48,7 +47,8 @@ class ThrottledLogin(LoginView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """With the words of other log-ins, where there are some, and why this one was refused."""
         directory = conf().ldap_label if conf().ldap_url else ""
-        external, refusal = identity.oidc_label(), refusal_of(self.request)
+        external = conf().oidc_label if conf().oidc_issuer else ""
+        refusal = refusal_of(self.request)
         return super().get_context_data(external=external, directory=directory, refusal=refusal, **kwargs)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -1,31 +1,28 @@
-"""The courier: a thread beside the dispatcher that posts what is due in the outbox.
-
-The address that a host has is looked up, judged and then kept for the connection, so that a second look-up cannot lead
-elsewhere. Redirects are not followed, proxies of the environment not used, and of the answer only its head is read.
-"""
+"""The courier: a thread beside the dispatcher that has what is due in the outbox posted, and notes what came of it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import httpx
 from django.db import DatabaseError, close_old_connections, connections
 from django.utils import timezone
 
 from grid.core.conf import GridSettings
 from grid.core.delivery import outbox
-from grid.core.delivery.outbox import Claim, Parcel
-from tasks import cloudevents, webhook
+from grid.core.delivery.outbox import Claim
+from tasks import webhook
 from tasks.errors import GridError
 from tasks.webhook import Answer
+
+if TYPE_CHECKING:
+    from grid.core.delivery.posting import Poster
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +44,7 @@ class Courier:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._woken: asyncio.Event | None = None
+        self._poster: Poster | None = None
         self._at: dict[str, int] = {}
         self._resting: dict[str, float] = {}
 
@@ -74,18 +72,18 @@ class Courier:
         self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_default_executor(ThreadPoolExecutor(8, thread_name_prefix="courier-names"))
         trying: set[asyncio.Task[None]] = set()
-        limits = httpx.Limits(max_connections=MOST_AT_ONCE, max_keepalive_connections=0)
         try:
-            async with httpx.AsyncClient(trust_env=False, follow_redirects=False, limits=limits) as client:
-                while not self._stopping.is_set():
-                    trying = {one for one in trying if not one.done()}
-                    for claimed in await self._claim(MOST_AT_ONCE - len(trying)):
-                        trying.add(asyncio.create_task(self._try(client, claimed)))
-                    await self._pause()
-                for one in trying:
-                    one.cancel()
-                await asyncio.gather(*trying, return_exceptions=True)
+            while not self._stopping.is_set():
+                trying = {one for one in trying if not one.done()}
+                for claimed in await self._claim(MOST_AT_ONCE - len(trying)):
+                    trying.add(asyncio.create_task(self._try(claimed)))
+                await self._pause()
+            for one in trying:
+                one.cancel()
+            await asyncio.gather(*trying, return_exceptions=True)
         finally:
+            if self._poster is not None:
+                await self._poster.close()
             await self._in_thread(connections.close_all)
             self._database.shutdown()
 
@@ -111,11 +109,11 @@ class Courier:
             logger.warning("the outbox cannot be read: %s", error, extra={"action": "database_down"})
             return []
 
-    async def _try(self, client: httpx.AsyncClient, claimed: Claim) -> None:
+    async def _try(self, claimed: Claim) -> None:
         self._at[claimed.host] = self._at.get(claimed.host, 0) + 1
         began = time.monotonic()
         try:
-            answer = await self._answer(client, claimed)
+            answer = await self._answer(claimed)
             took = time.monotonic() - began
             await self._in_thread(outbox.settle, claimed, answer, took, self._settings, timezone.now())
         except DatabaseError as error:
@@ -134,48 +132,23 @@ class Courier:
         # A receiver that has answered may get its next one without waiting for the tick.
         self.nudge()
 
-    async def _answer(self, client: httpx.AsyncClient, claimed: Claim) -> Answer:
+    async def _answer(self, claimed: Claim) -> Answer:
         try:
             sent = await self._in_thread(outbox.parcel, claimed.id, self._settings, timezone.now())
             async with asyncio.timeout(self._settings.callback_seconds):
-                return await self._post(client, claimed, sent)
+                return await self._posting().post(claimed, sent)
         except TimeoutError:
             return Answer(error=f"no answer within {self._settings.callback_seconds:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Answer(error=f"{type(error).__name__}: {error}".rstrip(": "))
         except (OSError, UnicodeError, GridError) as error:
             return Answer(error=str(error))
 
-    async def _post(self, client: httpx.AsyncClient, claimed: Claim, sent: Parcel) -> Answer:
-        url = httpx.URL(claimed.url)
-        name = url.raw_host.decode("ascii")
-        pinned = url.copy_with(host=await self._address(name, url.port or (443 if url.scheme == "https" else 80)))
-        headers = {
-            **webhook.headers(sent.secrets, claimed.id, timezone.now(), sent.body),
-            "host": url.netloc.decode("ascii"),
-            "content-type": f"{cloudevents.CONTENT_TYPE}; charset=utf-8",
-            "user-agent": "celery-grid",
-        }
-        extensions = {"sni_hostname": name}
-        seconds = self._settings.callback_seconds
-        request = client.build_request(
-            "POST", pinned, content=sent.body, headers=headers, extensions=extensions, timeout=seconds
-        )
-        response = await client.send(request, stream=True)
-        await response.aclose()
-        return _told(response)
+    def _posting(self) -> Poster:
+        """Who posts; made for the first delivery, for its library takes long to load and most grids tell nobody."""
+        if self._poster is None:
+            from grid.core.delivery.posting import Poster
 
-    async def _address(self, name: str, port: int) -> str:
-        """The address to connect to; raises GridError when the host has none to which this server posts."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        if outbox.host_allowed(name.strip("[]"), self._settings):
-            return addresses[0]
-        allowed = [one for one in addresses if webhook.is_public(one)]
-        if not allowed:
-            raise GridError(f"{name} is not an address to which this server posts ({', '.join(addresses)})")
-        return allowed[0]
+            self._poster = Poster(self._settings, MOST_AT_ONCE)
+        return self._poster
 
     async def _in_thread(self, action: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._database, partial(_fresh, action, *args))
@@ -184,11 +157,3 @@ class Courier:
 def _fresh(action: Callable[..., T], *args: object) -> T:
     close_old_connections()
     return action(*args)
-
-
-def _told(response: httpx.Response) -> Answer:
-    after = response.headers.get("retry-after", "")
-    seconds = float(after) if after.isascii() and after.isdigit() else None
-    if response.is_redirect:
-        return Answer(response.status_code, "a redirect, which is not followed", seconds)
-    return Answer(response.status_code, "" if response.is_success else "not accepted", seconds)
