@@ -44,7 +44,10 @@ GROUPS: Mapping[str, Group] = {
     "lost": Group(("nodes", "clocks", "network"), {"node": False}),
     "usual": Group(("broker", "messages", "containers"), small_broker_disk=True),
 }
-"""By the name of the group. The longest come first, and what is in none of them has grids of its own and comes last."""
+"""By the name of the group: four, one for each of the processes. What is in none of them comes after them."""
+
+ALONE = ("server_clock", "dispatchers", "database_server")
+"""Files with grids of their own, the longest first."""
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the package tells no types
@@ -62,8 +65,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupSc
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the groups in the order in which they are best begun, and their files one after the other."""
-    places = {name: place for place, name in enumerate(name for group in GROUPS.values() for name in group.files)}
-    items.sort(key=lambda item: places.get(file_of(item.path), len(places)))
+    order = [*(name for group in GROUPS.values() for name in group.files), *ALONE]
+    items.sort(key=lambda item: order.index(file_of(item.path)))
 
 
 def file_of(path: Path) -> str:

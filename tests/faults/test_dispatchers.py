@@ -88,8 +88,14 @@ def both(grid: RunningGrid) -> Iterator[dict[int, Dispatcher]]:
         eventually(lambda: ended(killed))
         with Dispatcher(grid, "dispatcher-a") as one, Dispatcher(grid, "dispatcher-b") as other:
             pair = {one.pid: one, other.pid: other}
-            eventually(lambda: Database(grid).lead().pid in pair, PATIENCE_SECONDS)
+            leads(Database(grid), pair)
             yield pair
+
+
+def leads(database: Database, both: dict[int, Dispatcher]) -> Lead:
+    """Which of them leads; for as long as its lease that may still be one that was killed."""
+    eventually(lambda: database.lead().pid in both, PATIENCE_SECONDS)
+    return database.lead()
 
 
 @contextmanager
@@ -108,7 +114,7 @@ def test_a_standby_takes_over_when_the_dispatcher_is_killed(
     grid: RunningGrid, node: QuickNode, both: dict[int, Dispatcher]
 ) -> None:
     database = Database(grid)
-    before = database.lead()
+    before = leads(database, both)
     [standby] = set(both) - {before.pid}
     done(node, grid.submit("true"))
     with killed(before.pid, both):
@@ -123,7 +129,7 @@ def test_a_dispatcher_that_slept_past_its_lease_writes_nothing_more(
     """It is stopped at any moment of its round, finds that it does not lead any more, and stands by."""
     database = Database(grid)
     for _ in range(2):
-        before = database.lead()
+        before = leads(database, both)
         [standby] = set(both) - {before.pid}
         frozen(before.pid, database)
         tasks = [grid.submit("true") for _ in range(3)]
@@ -145,7 +151,7 @@ def test_what_a_dispatcher_had_decided_before_it_slept_is_not_written(
     database = Database(grid)
     refused = False
     for _ in range(ROUNDS):
-        before = database.lead()
+        before = leads(database, both)
         slow = both[before.pid]
         # It has just made sure of its lease, and will not ask again soon.
         renewed(database)
@@ -196,7 +202,7 @@ def test_a_dispatcher_that_is_killed_while_it_places_leaves_no_half_placement(
         grid.client.cordon(node.name)
         folder = grid.task_folder("true")
         tasks = [grid.client.submit(folder, name=name) for _ in range(AT_ONCE)]
-        leader = database.lead().pid
+        leader = leads(database, both).pid
         grid.client.resume(node.name)
         time.sleep(seconds)
         with killed(leader, both):

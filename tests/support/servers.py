@@ -14,24 +14,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import dj_database_url
 import httpx
 import psycopg
+from django.db import connection, connections, transaction
+from django.db.utils import ConnectionHandler
 
+from tests.django.invariants import Watch
 from tests.support.grids import RunningGrid
 from tests.support.node_api import eventually
 from tests.support.story import ended
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
-_CHECK = """
-from django.db import connection, transaction
-from tests.django.invariants import Watch
-with transaction.atomic():
-    if connection.vendor == "postgresql":
-        connection.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    Watch({}).check()
-"""
 
 
 class ServerProcess:
@@ -151,6 +148,7 @@ class Database:
         self._environment = environment_of(grid)
         self._url = self._environment.get("GRID_DATABASE_URL", "")
         self._file = grid.directory / "grid.sqlite3"
+        self._watch = Watch({})
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """What a SELECT finds; values stand for ``%s``."""
@@ -195,15 +193,25 @@ class Database:
         return True
 
     def check(self) -> None:
-        """Look whether all that must hold of the records does (``tests.django.invariants``)."""
-        done = subprocess.run(
-            [sys.executable, "-m", "django", "shell", "--no-imports", "-c", _CHECK],
-            env=dict(self._environment),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        """Look whether all that must hold of the records does, and what was final at earlier looks is as it was."""
+        with self._models(), transaction.atomic():
+            if connection.vendor == "postgresql":
+                connection.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            self._watch.check()
+
+    @contextmanager
+    def _models(self) -> Iterator[None]:
+        """While this lasts Django's models in the test's own process are about this database."""
+        handler = ConnectionHandler({"default": dj_database_url.parse(self._url or f"sqlite:///{self._file}")})
+        ours, there = connections["default"], handler["default"]
+        connections["default"] = there
+        try:
+            # By it pytest-django refuses every use of a database that it has not made.
+            with patch.object(there, "ensure_connection"), closing(there):
+                there.connect()
+                yield
+        finally:
+            connections["default"] = ours
 
 
 def frozen(pid: int, database: Database) -> None:
