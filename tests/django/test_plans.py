@@ -14,12 +14,14 @@ from django.utils import timezone
 from grid.core import snapshot
 from grid.core.broker.publisher import Publisher
 from grid.core.conf import conf
+from grid.core.delivery import outbox
 from grid.core.dispatcher import MOST_HEADS, Dispatcher
 from grid.core.ids import new_id
 from grid.core.models import Attempt, Task
 from grid.core.reading import explain
 from grid.core.reconciler import Reconciler
 from grid.core.rows import insert
+from tasks.notices import DeliveryState
 from tasks.order import Capacity
 from tests.django import builders as given
 
@@ -32,8 +34,8 @@ pytestmark = [
 SMALL = ("attempt_active", "task_expiring", "task_delayed")
 
 
-def plans(action: Callable[[], object]) -> list[str]:
-    """How SQLite answered each question that was asked of tasks and attempts."""
+def plans(action: Callable[[], object], tables: tuple[str, ...] = ("core_task", "core_attempt")) -> list[str]:
+    """How SQLite answered each question that was asked of these tables."""
     with CaptureQueriesContext(connection) as asked:
         action()
     questions = [one["sql"] for one in asked if one["sql"].startswith("SELECT")]
@@ -42,7 +44,7 @@ def plans(action: Callable[[], object]) -> list[str]:
         for question in questions:
             cursor.execute(f"EXPLAIN QUERY PLAN {question}")
             found += [row[3] for row in cursor.fetchall()]
-    return [line for line in found if "core_task" in line or "core_attempt" in line]
+    return [line for line in found if any(table in line for table in tables)]
 
 
 def read_whole(lines: list[str]) -> list[str]:
@@ -89,6 +91,15 @@ def test_a_submit_with_a_key_reads_none_of_the_owners_tasks(now: datetime) -> No
     lines = plans(lambda: given.a_task(now, key="k1"))
     assert any("task_idempotency" in line for line in lines)
     assert read_whole(lines) == []
+
+
+@pytest.mark.parametrize(
+    ("staff", "index"), [(False, "delivery_owner_state (owner_id=? AND state=?"), (True, "delivery_state (state=?")]
+)
+def test_deliveries_that_failed_are_found_without_those_that_did_not(staff: bool, index: str) -> None:
+    user = given.a_user(staff=staff)
+    [line] = plans(lambda: outbox.page(user, DeliveryState.FAILED, "", 10), ("core_delivery",))
+    assert line.startswith(f"SEARCH core_delivery USING INDEX {index}")
 
 
 def test_a_thousand_tasks_are_placed_at_once(now: datetime) -> None:

@@ -45,6 +45,9 @@ class Delivery(models.Model):
         indexes = [
             models.Index(fields=["next_at"], name="delivery_due", condition=Q(next_at__isnull=False)),
             models.Index(fields=["owner", "-id"], name="delivery_owner"),
+            # Those that failed are few among many, and are what people look for.
+            models.Index(fields=["state", "-id"], name="delivery_state"),
+            models.Index(fields=["owner", "state", "-id"], name="delivery_owner_state"),
         ]
 
     def __str__(self) -> str:
