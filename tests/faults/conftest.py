@@ -66,7 +66,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupSc
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the groups in the order in which they are best begun, and their files one after the other."""
     order = [*(name for group in GROUPS.values() for name in group.files), *ALONE]
-    items.sort(key=lambda item: order.index(file_of(item.path)))
+    places = {name: place for place, name in enumerate(order)}
+    items.sort(key=lambda item: places.get(file_of(item.path), len(places)))
 
 
 def file_of(path: Path) -> str:

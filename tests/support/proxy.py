@@ -195,8 +195,8 @@ class Proxy:
                     self._lose()
                     continue
                 whole = self._allowed(link, up, piece)
+                self._count(up, whole)  # before they go: who has got them finds them counted
                 sink.sendall(piece[:whole])
-                self._count(up, whole)
                 if (cut := link.cut) is not None and cut.up is up and link.counted >= cut.after_bytes:
                     self._make(link, cut)
                     return

@@ -101,8 +101,7 @@ def test_what_is_sent_arrives_both_ways_and_is_counted(proxy: Proxy, echo: Echo)
     with connected(proxy) as client:
         threading.Thread(target=client.sendall, args=(sent,), daemon=True).start()
         assert received(client, len(sent)) == sent
-        assert (proxy.bytes_up, proxy.connections) == (len(sent), 1)
-        eventually(lambda: proxy.bytes_down == len(sent))
+        assert (proxy.bytes_up, proxy.bytes_down, proxy.connections) == (len(sent), len(sent), 1)
     eventually(lambda: echo.ends == ["closed"])
 
 
