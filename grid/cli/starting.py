@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +16,9 @@ from rich.text import Text
 
 from grid.cli import common, printing
 from grid.cli.exits import BAD_INPUT
-from grid.up import AlreadyRunning, Options, Running, UsageError, run
+
+if TYPE_CHECKING:
+    from grid.up import Running
 
 
 def default_directory() -> Path:
@@ -39,6 +41,8 @@ def up(
     as_json: common.AsJson = False,
 ) -> None:
     """Start a grid on this machine, and keep it running until Ctrl-C."""
+    from grid.up import AlreadyRunning, Options, UsageError, run  # which no other command needs
+
     options = Options(directory or default_directory(), port, node, flower, slots, observer)
     try:
         run(options, printing.note, _json if as_json else _show)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from grid.cli import observe
+from grid import observing
 from grid.cli.app import app
 from grid.cli.exits import BAD_INPUT, NOT_RUN, status_of
 from observer.running import Ran
@@ -44,9 +44,9 @@ def ran(code: int | None = 0, ended: Ended | None = Ended.CLOSED, error: str = "
     ],
 )
 def test_a_command_is_judged_as_a_task_is(how: Ran, limits: dict[str, float], verdict: Verdict, status: int) -> None:
-    judgement = observe.judged(how, limits, ["prog"])
+    judgement = observing.judged(how, limits, ["prog"])
     assert judgement.verdict is verdict
-    told = observe.summary(how, limits, ["prog"], judgement)
+    told = observing.summary(how, limits, ["prog"], judgement)
     code = told["exit_code"]
     assert code is None or isinstance(code, int)
     assert status_of(judgement.verdict, judgement.verdict_class, code) == status
@@ -54,9 +54,9 @@ def test_a_command_is_judged_as_a_task_is(how: Ran, limits: dict[str, float], ve
 
 def test_the_report_tells_what_was_used_and_which_events_were_too_many() -> None:
     how = ran(-9, Ended.PERF_LIMIT)
-    judgement = observe.judged(how, {"perf_instructions": 1000}, ["prog"])
+    judgement = observing.judged(how, {"perf_instructions": 1000}, ["prog"])
     assert judgement.reason == "the program was ended after 2000 instructions, its limit is 1000"
-    used = observe.summary(how, {}, ["prog"], judgement)["usage"]
+    used = observing.summary(how, {}, ["prog"], judgement)["usage"]
     assert isinstance(used, dict)
     assert (used["cpu_seconds"], used["memory_peak_bytes"], used["instructions"]) == (1.5, 4096, 2000)
 
