@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import BinaryIO
 
-from grid.core import logs, offers, records, secretbox, snapshot, wake
+from grid.core import logs, offers, records, secretbox, snapshot, unread, wake
 from grid.core.broker import logins
 from grid.core.conf import conf
 from grid.core.contents import blobs
@@ -25,7 +25,6 @@ from tasks.order import (
     Hello,
     Order,
     StagedFile,
-    WaitingOrder,
     Welcome,
 )
 from tasks.placement import Lease
@@ -104,18 +103,10 @@ def heartbeat(node: Node, beat: Heartbeat, now: datetime) -> HeartbeatReply:
     calmer = beat.foreign.cpus < node.foreign_cpus or beat.foreign.memory < node.foreign_memory
     if (beat.ready, "") != (node.ready, beat.not_ready_reason) or calmer or not snapshot.online(node, now):
         wake.dispatcher()
-    waiting = _unread(node, now) if beat.ready else ()
+    waiting = unread.of(node, now) if beat.ready else ()
     if not beat.attempts:
         return HeartbeatReply(waiting=waiting)
     return _renew(node, beat, until, now).model_copy(update={"waiting": waiting})
-
-
-def _unread(node: Node, now: datetime) -> tuple[WaitingOrder, ...]:
-    """Orders that the broker has had for long: its line to the node may be dead without either of them knowing."""
-    long_ago = now - timedelta(seconds=conf().resend_seconds)
-    waiting = Attempt.objects.filter(node=node, state=AttemptState.ASSIGNED, assigned_at__lte=long_ago)
-    told = waiting.exclude(sent_at=None).values_list("id", "nonce")
-    return tuple(WaitingOrder(attempt=attempt, nonce=nonce) for attempt, nonce in told)
 
 
 def _renew(node: Node, beat: Heartbeat, until: datetime, now: datetime) -> HeartbeatReply:

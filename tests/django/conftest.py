@@ -10,7 +10,7 @@ from django.conf import LazySettings
 from django.db import connection, connections
 from pytest_django import DjangoDbBlocker
 
-from grid.core import offers
+from grid.core import offers, unread
 from grid.core.contents.store import get_store
 from grid.core.people import access, quotas, tokens
 
@@ -49,5 +49,6 @@ def grid_dir(settings: LazySettings, tmp_path: Path) -> Iterator[Path]:
     access.forget()
     quotas.forget()
     tokens.forget()
+    unread.forget()
     yield tmp_path / "grid"
     get_store.cache_clear()

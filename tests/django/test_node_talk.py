@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from django_celery_results.models import TaskResult
+from pytest_django import DjangoAssertNumQueries
 
 from grid.core import intake, logs, nodes, outcomes, records, secretbox, snapshot
 from grid.core.contents import blobs
@@ -49,6 +50,19 @@ def test_a_node_is_told_of_orders_whose_message_it_has_not_read() -> None:
     assert nodes.heartbeat(node, leaving, given.later(NOW, 3)).waiting == ()
     order = given.taken(attempt, given.later(NOW, 4))
     assert nodes.heartbeat(node, given.a_beat(node, order), given.later(NOW, 5)).waiting == ()
+
+
+def test_heartbeats_look_for_unread_orders_together(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    alpha, beta = given.a_node(NOW), given.a_node(NOW, name="beta")
+    with django_assert_num_queries(2):  # the first asks for all of them
+        nodes.heartbeat(alpha, given.a_beat(alpha), NOW)
+    with django_assert_num_queries(1):
+        nodes.heartbeat(beta, given.a_beat(beta), given.later(NOW, 0.9))
+    attempt = given.assigned(given.a_task(NOW), beta, given.later(NOW, -10))
+    Attempt.objects.filter(id=attempt.id).update(sent_at=given.later(NOW, -10))
+    assert nodes.heartbeat(alpha, given.a_beat(alpha), given.later(NOW, 1.1)).waiting == ()
+    (told,) = nodes.heartbeat(beta, given.a_beat(beta), given.later(NOW, 1.2)).waiting
+    assert told.attempt == attempt.id
 
 
 def test_a_node_is_told_which_of_its_attempts_are_stale_or_cancelled() -> None:
